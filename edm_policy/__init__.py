@@ -1,1 +1,27 @@
-"""edm_policy."""
+"""edm_policy: decides. LSPT, watermarks, LPET, eviction policies, prefetchers.
+
+A deterministic state machine in C (c/pager.h is the contract) under a Python face. It
+does no I/O, reads no clock, starts no thread; edm_sim and edm_real drive it.
+"""
+
+from edm_policy.config import PolicyConfig, PolicyInfo, evictors, prefetchers, watermarks
+from edm_policy.errors import CannotError, EdmError, UsageError
+from edm_policy.log import LogBuffer, load_log, replay, save_log
+from edm_policy.pager import Command, Pager
+
+__all__ = [
+    "CannotError",
+    "Command",
+    "EdmError",
+    "LogBuffer",
+    "Pager",
+    "PolicyConfig",
+    "PolicyInfo",
+    "UsageError",
+    "evictors",
+    "load_log",
+    "prefetchers",
+    "replay",
+    "save_log",
+    "watermarks",
+]

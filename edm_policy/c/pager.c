@@ -1,0 +1,381 @@
+/* pager.c: the state machine: events in, commands out. See pager.h for the contract.
+ *
+ * Every change of a page's state goes through edm_move(), which checks it against the
+ * table below. An event that makes no sense for the page's state (installing a page
+ * nobody fetched) is a driver's bug and ends in the same way.
+ */
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TO(s) (1u << EDM_##s)
+const uint8_t edm_allowed[EDM_STATES] = {
+    [EDM_NEW] = TO(FETCHING) | TO(REMOTE),
+    [EDM_REMOTE] = TO(FETCHING) | TO(NEW),
+    [EDM_FETCHING] = TO(RESIDENT) | TO(POISONED),
+    [EDM_RESIDENT] = TO(IDLE) | TO(LEAVING) | TO(NEW),
+    [EDM_IDLE] = TO(FETCHING) | TO(RESIDENT) | TO(LEAVING) | TO(NEW),
+    [EDM_LEAVING] = TO(FETCHING) | TO(RESIDENT) | TO(REMOTE) | TO(NEW) | TO(IDLE),
+    [EDM_POISONED] = TO(NEW),
+};
+#undef TO
+
+_Noreturn void edm_bad_transition(const edm_pager *p, uint32_t page, unsigned from, unsigned to) {
+    static const char *const names[] = {"NEW", "REMOTE", "FETCHING", "RESIDENT", "IDLE", "LEAVING", "POISONED"};
+    /* The one place that prints: nothing after it runs, and a wrong page must not live on. */
+    fprintf(stderr, "edm: page %u may not go from %s to %s (evictor %s)\n", page, names[from],
+            to < EDM_STATES ? names[to] : "?", p->ev->name);
+    abort();
+}
+
+static void expect(const edm_pager *p, uint32_t page, int ok) {
+    if (EDM_UNLIKELY(!ok)) edm_bad_transition(p, page, edm_state_of(p, page), EDM_STATES);
+}
+
+static void begin(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out, uint8_t event, uint8_t flags) {
+    if (EDM_UNLIKELY(page >= p->pages && event != EDM_EV_RECLAIM && event != EDM_EV_RESIZE)) abort();
+    p->now = now;
+    p->out = out;
+    if (out) out->n = 0;
+    edm_log(p, event, page, flags);
+}
+
+static void emit(edm_pager *p, uint8_t op, uint32_t page, uint8_t flags) {
+    p->out->c[p->out->n++] = (edm_cmd){page, op, flags, 0};
+    edm_log(p, op | 0x80, page, flags);
+}
+
+static void set(edm_pager *p, uint32_t page, uint16_t bits) { p->word[page] |= bits; }
+static void clear(edm_pager *p, uint32_t page, uint16_t bits) { p->word[page] &= (uint16_t)~bits; }
+
+/* ---- prefetching ---- */
+
+void edm_prefetch_seen(edm_pager *p, uint32_t page) {
+    clear(p, page, EDM_PREFETCHED);
+    p->stats.prefetch_hits++;
+    p->pf->used(p, page);
+}
+
+void edm_prefetch_lost(edm_pager *p, uint32_t page) {
+    clear(p, page, EDM_PREFETCHED);
+    p->stats.prefetch_unused++;
+    p->pf->unused(p, page);
+}
+
+int edm_prefetch(edm_pager *p, uint32_t page) {
+    if (page >= p->pages || p->out->n >= EDM_CMDS_MAX - 1) return 0;
+    uint16_t w = p->word[page];
+    if ((w & EDM_STATE_MASK) != EDM_REMOTE || (w & (EDM_HELD | EDM_PENDING))) return 0;
+    if (p->lspt >= p->limit) return 0;
+    edm_move(p, page, EDM_FETCHING);
+    set(p, page, EDM_PREFETCHED);
+    p->stats.prefetches++;
+    emit(p, EDM_PREFETCH, page, p->dirty_always ? EDM_F_WRITE : 0);
+    return 1;
+}
+
+/* ---- faults ---- */
+
+static void wake_if_high(edm_pager *p) {
+    if (p->lpet_awake || p->lspt - p->leaving < p->high) return;
+    p->lpet_awake = 1;
+    p->stats.wakes++;
+    emit(p, EDM_WAKE_LPET, 0, 0);
+}
+
+static void miss(edm_pager *p, uint32_t page, int write) {
+    uint16_t w = p->word[page];
+    int first = !(w & EDM_PENDING);
+    if (first) {
+        p->ev->miss(p, page);
+        set(p, page, EDM_PENDING);
+    }
+    if (p->lspt >= p->limit) {
+        p->stats.stalls += (uint64_t)first;
+        emit(p, EDM_RECLAIM, page, first ? 0 : EDM_F_DIRECT);
+        wake_if_high(p);
+        return;
+    }
+    uint32_t before = p->lspt - p->leaving;
+    clear(p, page, EDM_PENDING);
+    edm_move(p, page, EDM_FETCHING);
+    if (write || p->dirty_always) set(p, page, EDM_DIRTY);
+    p->stats.faults++;
+    if (w & EDM_COPY) p->stats.fetches++;
+    else p->stats.zero_fills++;
+    emit(p, w & EDM_COPY ? EDM_FETCH : EDM_ZERO_FILL, page, write || p->dirty_always ? EDM_F_WRITE : 0);
+    if (!p->lpet_awake && before >= p->high) {
+        p->lpet_awake = 1;
+        p->stats.wakes++;
+        emit(p, EDM_WAKE_LPET, 0, 0);
+    }
+    p->pf->fault(p, page, write);
+}
+
+static void rescue(edm_pager *p, uint32_t page, int write) {
+    uint16_t w = p->word[page];
+    int leaving = (w & EDM_STATE_MASK) == EDM_LEAVING, in_lists = !leaving || (w & EDM_PENDING);
+    uint8_t flags = leaving ? EDM_F_LEAVING : 0;
+    edm_move(p, page, EDM_FETCHING);
+    if (leaving) set(p, page, EDM_HELD); /* until the write-back under way has ended */
+    if (write) set(p, page, EDM_DIRTY);
+    if ((w & EDM_DIRTY) || write) flags |= EDM_F_WRITE;
+    p->stats.faults++;
+    p->stats.rescues++;
+    emit(p, EDM_RESCUE, page, flags);
+    if (w & EDM_PREFETCHED) {
+        edm_prefetch_seen(p, page);
+        p->pf->fault(p, page, write);
+    }
+    if (in_lists) p->ev->touch(p, page);
+    else p->ev->keep(p, page);
+    set(p, page, EDM_PENDING); /* in FETCHING: the evictor has it already */
+}
+
+void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_FAULT, write != 0);
+    uint16_t w = p->word[page];
+    unsigned s = w & EDM_STATE_MASK;
+    if (s == EDM_POISONED) {
+        emit(p, EDM_POISON, page, 0);
+    } else if (s == EDM_FETCHING || (w & EDM_HELD)) {
+        p->stats.waits++;
+        emit(p, EDM_WAIT, page, 0);
+        if (s == EDM_FETCHING && (w & EDM_PREFETCHED)) {
+            p->stats.prefetch_late++;
+            edm_prefetch_seen(p, page);
+            p->pf->fault(p, page, write);
+        }
+    } else if (s == EDM_RESIDENT) {
+        if (write && !(w & EDM_DIRTY)) {
+            set(p, page, EDM_DIRTY | EDM_HELD);
+            p->stats.faults++;
+            p->stats.write_faults++;
+            emit(p, EDM_ALLOW_WRITE, page, 0);
+            edm_see_use(p, p->ev, page);
+        } else {
+            p->stats.retries++;
+            emit(p, EDM_RETRY, page, 0);
+        }
+    } else if (s == EDM_NEW || s == EDM_REMOTE) {
+        miss(p, page, write);
+    } else {
+        rescue(p, page, write);
+    }
+    p->out = NULL;
+}
+
+void edm_installed(edm_pager *p, uint32_t page, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_INSTALLED, 0);
+    int in_lists = p->word[page] & EDM_PENDING;
+    expect(p, page, edm_state_of(p, page) == EDM_FETCHING);
+    edm_move(p, page, EDM_RESIDENT);
+    clear(p, page, EDM_PENDING);
+    if (p->dirty_always) set(p, page, EDM_DIRTY);
+    if (!in_lists) p->ev->insert(p, page);
+}
+
+void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_FETCH_FAILED, 0);
+    if (p->word[page] & EDM_PENDING) p->ev->remove(p, page);
+    if (p->word[page] & EDM_PREFETCHED) edm_prefetch_lost(p, page);
+    edm_move(p, page, EDM_POISONED);
+    clear(p, page, EDM_PENDING | EDM_DIRTY);
+    p->stats.store_errors++;
+    p->stats.poisoned++;
+    emit(p, EDM_POISON, page, 0);
+    p->out = NULL;
+}
+
+void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_TOUCHED, write != 0);
+    unsigned s = edm_state_of(p, page);
+    if (s == EDM_LEAVING) {
+        int in_lists = p->word[page] & EDM_PENDING;
+        edm_move(p, page, EDM_RESIDENT);
+        p->word[page] = (uint16_t)((p->word[page] & ~EDM_PENDING) | EDM_HELD);
+        p->stats.rescues++;
+        if (!in_lists) p->ev->keep(p, page);
+    } else if (s == EDM_IDLE || s == EDM_RESIDENT) {
+        if (s == EDM_IDLE) edm_move(p, page, EDM_RESIDENT);
+        edm_see_use(p, p->ev, page);
+    } else {
+        return; /* it left between the access and the report */
+    }
+    if (write) set(p, page, EDM_DIRTY);
+}
+
+/* ---- reclaim ---- */
+
+int edm_mark(edm_pager *p, uint32_t page) {
+    if (p->out->n >= EDM_CMDS_MAX) return 0;
+    edm_move(p, page, EDM_IDLE);
+    set(p, page, EDM_HELD);
+    p->stats.marks++;
+    emit(p, EDM_MARK_IDLE, page, 0);
+    return 1;
+}
+
+static void send_away(edm_pager *p, uint32_t page, uint8_t extra) {
+    uint16_t w = p->word[page];
+    uint8_t flags = extra;
+    if (w & EDM_DIRTY) flags |= EDM_F_DIRTY;
+    if ((w & EDM_STATE_MASK) == EDM_IDLE) flags |= EDM_F_IDLE;
+    edm_move(p, page, EDM_LEAVING);
+    set(p, page, EDM_HELD);
+    if (w & EDM_PREFETCHED && !(extra & EDM_F_KEEP)) edm_prefetch_lost(p, page);
+    emit(p, EDM_EVICT, page, flags);
+}
+
+static int reclaim(edm_pager *p, uint32_t max) {
+    uint32_t evicted = 0, skipped = 0;
+    if (!p->in_session) {
+        p->in_session = 1;
+        p->session++;
+    }
+    while (p->lspt - p->leaving > p->low) {
+        if (evicted == max || p->out->n >= EDM_CMDS_MAX) return EDM_RUNNING;
+        int64_t victim = p->ev->choose(p);
+        if (victim == EDM_AGAIN) return EDM_RUNNING;
+        if (victim == EDM_NONE) return p->out->n ? EDM_RUNNING : EDM_FAIL;
+        uint32_t page = (uint32_t)victim;
+        if (EDM_UNLIKELY(!edm_takeable(p, page))) { /* in somebody's hands: passed over this time */
+            p->ev->keep(p, page);
+            if (++skipped > p->lspt) return p->out->n ? EDM_RUNNING : EDM_FAIL;
+            continue;
+        }
+        send_away(p, page, 0);
+        evicted++;
+    }
+    p->in_session = 0;
+    p->lpet_awake = 0;
+    return EDM_OK;
+}
+
+int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out) {
+    begin(p, max, now, out, EDM_EV_RECLAIM, 0);
+    if (max == 0 || max > p->config.batch) max = p->config.batch;
+    int status = reclaim(p, max);
+    p->stats.reclaims++;
+    edm_log(p, EDM_STATUS | 0x80, 0, (uint8_t)status);
+    p->out = NULL;
+    return status;
+}
+
+void edm_done(edm_pager *p, uint32_t page, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_DONE, 0);
+    expect(p, page, p->word[page] & EDM_HELD);
+    clear(p, page, EDM_HELD);
+}
+
+int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_STORED, 0);
+    uint16_t w = p->word[page];
+    if ((w & EDM_STATE_MASK) != EDM_LEAVING) { /* rescued meanwhile */
+        expect(p, page, w & EDM_HELD);
+        p->word[page] = (uint16_t)((w & ~EDM_HELD) | EDM_COPY);
+        return 0;
+    }
+    if (w & EDM_DIRTY) {
+        p->stats.writebacks++;
+        set(p, page, EDM_COPY);
+        clear(p, page, EDM_DIRTY);
+    } else {
+        p->stats.clean_drops++;
+    }
+    if (w & EDM_PENDING) {
+        edm_move(p, page, EDM_IDLE);
+        clear(p, page, EDM_PENDING);
+        return 2;
+    }
+    p->stats.evictions++;
+    edm_move(p, page, p->word[page] & EDM_COPY ? EDM_REMOTE : EDM_NEW);
+    return 1;
+}
+
+int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_STORE_FAILED, 0);
+    uint16_t w = p->word[page];
+    p->stats.store_errors++;
+    if ((w & EDM_STATE_MASK) != EDM_LEAVING) {
+        expect(p, page, w & EDM_HELD);
+        clear(p, page, EDM_HELD);
+        return 0;
+    }
+    edm_move(p, page, EDM_IDLE); /* it stays, in the stash; a later round tries again */
+    if (!(w & EDM_PENDING)) p->ev->keep(p, page);
+    clear(p, page, EDM_PENDING);
+    return 2;
+}
+
+/* ---- what the program asks for ---- */
+
+void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_DISCARD, 0);
+    uint16_t w = p->word[page];
+    unsigned s = w & EDM_STATE_MASK;
+    if (s == EDM_FETCHING || s == EDM_LEAVING || (w & EDM_HELD)) {
+        emit(p, EDM_WAIT, page, 0);
+    } else if (s != EDM_NEW) {
+        if (s == EDM_RESIDENT || s == EDM_IDLE) p->ev->remove(p, page);
+        if (w & EDM_PREFETCHED) edm_prefetch_lost(p, page);
+        edm_move(p, page, EDM_NEW);
+        p->word[page] = (uint16_t)((p->word[page] & ~(EDM_DIRTY | EDM_COPY | EDM_PENDING)) | EDM_HELD);
+        p->stats.discards++;
+        emit(p, EDM_DISCARD, page, (s == EDM_IDLE ? EDM_F_IDLE : 0) | (w & EDM_COPY ? EDM_F_COPY : 0));
+    }
+    p->out = NULL;
+}
+
+static void take_out(edm_pager *p, uint32_t page, uint8_t extra) {
+    uint16_t w = p->word[page];
+    if (edm_takeable(p, page)) {
+        if (!(extra & EDM_F_KEEP)) p->ev->remove(p, page);
+        send_away(p, page, extra);
+        if (extra & EDM_F_KEEP) set(p, page, EDM_PENDING);
+    } else if (edm_in_lspt(w & EDM_STATE_MASK)) {
+        emit(p, EDM_WAIT, page, 0);
+    }
+}
+
+void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_RECALL, 0);
+    take_out(p, page, 0);
+    p->out = NULL;
+}
+
+void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_FLUSH, 0);
+    if (p->word[page] & EDM_DIRTY) take_out(p, page, EDM_F_KEEP);
+    p->out = NULL;
+}
+
+int edm_adopt(edm_pager *p, uint32_t page, uint64_t now) {
+    begin(p, page, now, NULL, EDM_EV_ADOPT, 0);
+    if ((p->word[page] & (EDM_STATE_MASK | EDM_HELD)) != EDM_NEW) return -1;
+    edm_move(p, page, EDM_REMOTE);
+    set(p, page, EDM_COPY);
+    return 0;
+}
+
+int edm_resize(edm_pager *p, uint32_t low, uint32_t high, uint32_t limit, uint64_t now) {
+    begin(p, low, now, NULL, EDM_EV_RESIZE, 0);
+    edm_log(p, EDM_EV_RESIZE, high, 1);
+    edm_log(p, EDM_EV_RESIZE, limit, 2);
+    if (low >= high || high > limit) return -1;
+    p->config.low = p->low = low;
+    p->config.high = p->high = high;
+    p->config.limit = p->limit = limit;
+    return 0;
+}
+
+/* ---- stretches of references ---- */
+
+uint64_t edm_consume(edm_pager *p, const edm_refs *r, uint64_t i) {
+    return p->ev->consume ? p->ev->consume(p, r, i) : edm_consume_with(p, p->ev, r, i);
+}
+
+uint64_t edm_run_classic(edm_pager *p, const edm_refs *r) {
+    return p->ev->classic ? p->ev->classic(p, r) : edm_classic_with(p, p->ev, r);
+}

@@ -1,0 +1,266 @@
+/* pager.h: THE contract between the policy layer and whoever drives it.
+ *
+ * A pager is a state machine without I/O. A driver (the SimPy model, the
+ * userfaultfd runtime) reports events by calling the functions below; the pager
+ * answers with commands, which the driver carries out and then confirms. The
+ * pager never reads a clock (events carry `now`, nanoseconds or, in lockstep, the
+ * number of the reference), draws only from its own seeded generator, allocates
+ * nothing after edm_pager_new(), and is deterministic: the same events give the
+ * same commands. It takes no lock: a driver with threads holds one around each call.
+ *
+ * LSPT (resident set) = pages in FETCHING, RESIDENT, IDLE, LEAVING. Its size is what
+ * the watermarks look at: low < high <= limit.
+ *
+ *     NEW, REMOTE --fault--> FETCHING --installed--> RESIDENT --marked--> IDLE
+ *     IDLE, LEAVING --fault--> FETCHING (a rescue; RESIDENT at once by edm_touched)
+ *     RESIDENT, IDLE --chosen--> LEAVING --stored, or clean--> REMOTE
+ *     LEAVING --clean and never stored--> NEW      LEAVING --store failed, flushed--> IDLE
+ *     FETCHING --failed--> POISONED                anything at rest --discard--> NEW
+ *
+ * The table of allowed transitions is in pager.c; one that is not in it aborts, in
+ * release builds too.
+ *
+ * HELD. A command that takes the driver time to carry out leaves its page HELD
+ * until the driver calls edm_done(): MARK_IDLE, EVICT (until the page is out of the
+ * program's sight), ALLOW_WRITE, DISCARD. A fault on a HELD or FETCHING page is
+ * answered with WAIT. That closes the race of a stale fault against an eviction.
+ */
+#ifndef EDM_PAGER_H
+#define EDM_PAGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi-begin */
+enum edm_state {
+    EDM_NEW = 0,      /* never had content, or discarded: reads as zeros */
+    EDM_REMOTE = 1,   /* its only copy is in the store */
+    EDM_FETCHING = 2, /* being installed */
+    EDM_RESIDENT = 3, /* mapped; touches are not seen unless observation is exact */
+    EDM_IDLE = 4,     /* soft-unmapped into the stash: a touch faults and rescues it */
+    EDM_LEAVING = 5,  /* chosen; write-back under way */
+    EDM_POISONED = 6, /* its content could not be had; touches raise */
+    EDM_STATES = 7
+};
+
+/* A page is one 16-bit word: state, flags, and a byte that belongs to the evictor. */
+enum edm_word {
+    EDM_STATE_MASK = 0x0007,
+    EDM_DIRTY = 0x0008,      /* content differs from the store's */
+    EDM_COPY = 0x0010,       /* the store has been given this page (stale if DIRTY) */
+    EDM_HELD = 0x0020,       /* a driver is carrying out a command on it */
+    EDM_PENDING = 0x0040,    /* NEW, REMOTE: its miss was announced; LEAVING: a flush */
+    EDM_PREFETCHED = 0x0080, /* came by prefetch and was not seen used yet */
+    EDM_REF = 0x0100,        /* evictor: seen used since it was last looked at */
+    EDM_OWN_SHIFT = 9        /* evictor: seven bits of its own */
+};
+
+enum edm_observe { EDM_OBSERVE_FAULTS = 0, EDM_OBSERVE_IDLE = 1, EDM_OBSERVE_EXACT = 2 };
+enum edm_dirty_mode { EDM_DIRTY_EXACT = 0, EDM_DIRTY_ALWAYS = 1 };
+
+enum edm_event { /* as written to the decision log */
+    EDM_EV_FAULT = 1, EDM_EV_INSTALLED, EDM_EV_FETCH_FAILED, EDM_EV_TOUCHED,
+    EDM_EV_RECLAIM, EDM_EV_DONE, EDM_EV_STORED, EDM_EV_STORE_FAILED, EDM_EV_DISCARD,
+    EDM_EV_RECALL, EDM_EV_FLUSH, EDM_EV_ADOPT, EDM_EV_RESIZE
+};
+
+enum edm_op { /* commands */
+    EDM_ZERO_FILL = 1, /* install zeros; then edm_installed() */
+    EDM_FETCH,         /* get from the store, install; then edm_installed() or edm_fetch_failed() */
+    EDM_RESCUE,        /* bring back from the stash; flag LEAVING: copy, the frame is being
+                          written back; then edm_installed() */
+    EDM_WAIT,          /* somebody is at work on this page: wait for its edm_installed()/edm_done(), fault again */
+    EDM_RETRY,         /* the page is there (it came meanwhile): just access again */
+    EDM_ALLOW_WRITE,   /* first write to a clean page: lift write-protection; then edm_done() */
+    EDM_RECLAIM,       /* no room: reclaim (or wait for stores), then fault again */
+    EDM_POISON,        /* the page's content is lost: touches must raise */
+    EDM_PREFETCH,      /* as FETCH, nobody waits for it */
+    EDM_WAKE_LPET,     /* the high watermark is reached */
+    EDM_MARK_IDLE,     /* soft-unmap into the stash; then edm_done() */
+    EDM_EVICT,         /* take out of the program's sight, edm_done(); write back if flag DIRTY;
+                          then edm_stored() or edm_store_failed(); free the frame if edm_stored() says 1 */
+    EDM_DISCARD,       /* drop frames, the stash's and the store's copy; then edm_done() */
+    EDM_STATUS         /* log only: what edm_reclaim() returned, in `flags` */
+};
+
+enum edm_cmd_flag {
+    EDM_F_WRITE = 1,    /* FETCH, ZERO_FILL, RESCUE: install writable (the page is dirty) */
+    EDM_F_DIRTY = 2,    /* EVICT: must be written back first */
+    EDM_F_LEAVING = 4,  /* RESCUE of a page that is being written back */
+    EDM_F_KEEP = 8,     /* EVICT: a flush; the page stays in the stash afterwards */
+    EDM_F_IDLE = 16,    /* EVICT, DISCARD: the page is in the stash already */
+    EDM_F_COPY = 32,    /* DISCARD: the store holds a copy to delete */
+    EDM_F_DIRECT = 64   /* RECLAIM: a repeated answer to a fault already announced */
+};
+
+enum edm_reclaim_status {
+    EDM_OK = 0,      /* at or under the low watermark: LPET may sleep */
+    EDM_RUNNING = 1, /* carry out the commands, then call again */
+    EDM_FAIL = 2     /* nothing can be chosen now; wait for pages under way */
+};
+
+enum { EDM_CMDS_MAX = 256, EDM_NAME_MAX = 96 };
+
+typedef struct edm_cmd {
+    uint32_t page;
+    uint8_t op;
+    uint8_t flags;
+    uint16_t zero;
+} edm_cmd;
+
+typedef struct edm_cmds { /* answers to one event; the first is the verdict on its page */
+    uint32_t n;
+    edm_cmd c[256]; /* EDM_CMDS_MAX */
+} edm_cmds;
+
+typedef struct edm_rec { /* one line of the decision log: an event, or (kind | 0x80) one of its commands */
+    uint64_t now;
+    uint32_t page;
+    uint8_t kind;
+    uint8_t flags; /* event FAULT, TOUCHED: 1 = write; RECLAIM: page = max */
+    uint16_t zero;
+} edm_rec;
+
+typedef struct edm_stats {
+    uint64_t refs, faults, zero_fills, fetches, rescues, write_faults, waits, retries, stalls;
+    uint64_t evictions, writebacks, clean_drops, marks, discards;
+    uint64_t prefetches, prefetch_hits, prefetch_late, prefetch_unused;
+    uint64_t store_errors, poisoned, wakes, reclaims;
+} edm_stats;
+
+typedef struct edm_config {
+    uint32_t pages;            /* pages of the region: numbers 0 .. pages - 1 */
+    uint32_t low, high, limit; /* pages */
+    uint32_t batch;            /* most evictions in one reclaim step, 1 .. 128 */
+    uint8_t observe;           /* edm_observe */
+    uint8_t dirty;             /* edm_dirty_mode */
+    uint64_t seed;
+    char evict[96];            /* "name" or "name:key=value:key=value" */
+    char prefetch[96];
+} edm_config;
+
+typedef struct edm_refs { /* a stretch of references; `write` may be NULL: all reads */
+    const uint32_t *page;
+    const uint8_t *write;
+    uint64_t n;
+} edm_refs;
+
+typedef struct edm_pager edm_pager;
+typedef struct edm_evictor edm_evictor;
+typedef struct edm_prefetcher edm_prefetcher;
+typedef void (*edm_log_sink)(void *ctx, const edm_rec *recs, uint64_t n);
+
+/* Making one. NULL on bad input, with one line in `why`. */
+edm_pager *edm_pager_new(const edm_config *config, char *why, size_t why_size);
+/* The same with hooks given by the caller instead of registered ones (either may be NULL). */
+edm_pager *edm_pager_new_with(const edm_config *config, const edm_evictor *evictor, void *evictor_ctx,
+                              const edm_prefetcher *prefetcher, void *prefetcher_ctx,
+                              char *why, size_t why_size);
+void edm_pager_free(edm_pager *p);
+
+/* Events. `out` is overwritten. */
+void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *out);
+void edm_installed(edm_pager *p, uint32_t page, uint64_t now);
+void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
+void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now);
+int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out); /* edm_reclaim_status */
+void edm_done(edm_pager *p, uint32_t page, uint64_t now);
+int edm_stored(edm_pager *p, uint32_t page, uint64_t now);     /* 1: gone, drop the frame in the stash.
+    0: rescued meanwhile, drop it too (it was copied). 2: flushed, keep the frame in the stash */
+int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now); /* 2: keep the frame. 0: was rescued, drop it */
+void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
+void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out); /* evict this very page */
+void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);  /* write back, stay in the stash */
+int edm_adopt(edm_pager *p, uint32_t page, uint64_t now); /* NEW -> REMOTE: the store has it already. -1 if not NEW */
+int edm_resize(edm_pager *p, uint32_t low, uint32_t high, uint32_t limit, uint64_t now); /* -1: not low < high <= limit */
+
+/* Whole stretches of references at once. */
+/* Consumes hits from r[i]; returns the first index that needs the driver (a fault), or r->n. */
+uint64_t edm_consume(edm_pager *p, const edm_refs *r, uint64_t i);
+/* The pager as a classical cache, its own driver: every command succeeds at once. Returns the misses. */
+uint64_t edm_run_classic(edm_pager *p, const edm_refs *r);
+/* Belady: next[i] is the reference after i to the same page, or UINT32_MAX; kept by pointer. */
+void edm_set_future(edm_pager *p, const uint32_t *next, uint64_t n);
+void edm_set_position(edm_pager *p, uint64_t i); /* where in `next` the driver is */
+
+/* Looking. */
+int edm_page_state(const edm_pager *p, uint32_t page);
+uint32_t edm_page_word(const edm_pager *p, uint32_t page);
+uint32_t edm_resident(const edm_pager *p); /* size of the LSPT */
+uint32_t edm_leaving(const edm_pager *p);
+const edm_stats *edm_stats_of(const edm_pager *p);
+const edm_config *edm_config_of(const edm_pager *p);
+size_t edm_pager_bytes(const edm_pager *p); /* all memory it holds */
+int edm_check(const edm_pager *p);          /* walks everything; 0 = consistent (slow, for tests) */
+
+/* Decision log: records go to the sink in chunks, and at edm_log_flush(). */
+void edm_log_to(edm_pager *p, edm_log_sink sink, void *ctx, edm_rec *buffer, uint64_t capacity);
+void edm_log_flush(edm_pager *p);
+/* Replays recs[0..n) (events and their commands) on a fresh pager: the index of the first record
+ * that differs, or n. */
+uint64_t edm_replay_log(edm_pager *p, const edm_rec *recs, uint64_t n, edm_rec *got);
+
+/* The registry. */
+uint32_t edm_evictor_count(void);
+const edm_evictor *edm_evictor_at(uint32_t i);
+const edm_evictor *edm_evictor_named(const char *name); /* name may carry parameters */
+uint32_t edm_prefetcher_count(void);
+const edm_prefetcher *edm_prefetcher_at(uint32_t i);
+const edm_prefetcher *edm_prefetcher_named(const char *name);
+
+enum { EDM_NONE = -1, EDM_AGAIN = -2 };
+
+/* An eviction policy. Hooks run inside an event, never allocate, never call back into
+ * the event functions. Pages enter by insert(), and leave by choose() or remove(). */
+struct edm_evictor {
+    const char *name;
+    const char *summary;        /* one line */
+    const char *paper;          /* source */
+    const char *params;         /* "bits=1 (1..6): ..." or "" */
+    uint8_t needs;              /* least observation it can live with */
+    uint8_t best;               /* the observation it is defined for */
+    uint8_t needs_future;       /* belady */
+    uint32_t bytes_per_page;    /* of its own memory, beyond the pager's 2; asserted by tests */
+    size_t (*size)(const edm_config *c);                  /* bytes of its memory (zeroed) */
+    int (*init)(edm_pager *p, void *mem, void *ctx);      /* -1: edm_refuse() said why */
+    void (*miss)(edm_pager *p, uint32_t page);            /* fault on a page outside the LSPT, before room is made */
+    void (*insert)(edm_pager *p, uint32_t page);          /* it is RESIDENT now */
+    void (*touch)(edm_pager *p, uint32_t page);           /* a use was seen: exact, each; idle, the rescue */
+    int64_t (*choose)(edm_pager *p);                      /* takes a victim out of its lists; EDM_NONE, EDM_AGAIN */
+    void (*keep)(edm_pager *p, uint32_t page);            /* a chosen page stays: back in, as just used */
+    void (*remove)(edm_pager *p, uint32_t page);          /* it leaves by other ways (discard, recall) */
+    uint64_t (*consume)(edm_pager *p, const edm_refs *r, uint64_t i); /* edm_consume_with(); NULL: generic */
+    uint64_t (*classic)(edm_pager *p, const edm_refs *r);             /* edm_classic_with(); NULL: generic */
+    int (*check)(const edm_pager *p);                     /* 0 = consistent; may be NULL */
+    const char *idle_note;      /* what it does under less than `best`; "" if it needs `best` */
+};
+
+struct edm_prefetcher {
+    const char *name;
+    const char *summary;
+    const char *paper;
+    const char *params;
+    size_t (*size)(const edm_config *c);
+    int (*init)(edm_pager *p, void *mem, void *ctx);
+    void (*fault)(edm_pager *p, uint32_t page, int write); /* after the verdict on a miss or a prefetch hit:
+                                                              calls edm_prefetch(p, page) for each wish */
+    void (*used)(edm_pager *p, uint32_t page);   /* a prefetched page was seen used */
+    void (*unused)(edm_pager *p, uint32_t page); /* it left without */
+};
+
+/* For prefetchers: asks for one page. 1: a command was given; 0: not REMOTE, or no room. */
+int edm_prefetch(edm_pager *p, uint32_t page);
+/* For evictors and prefetchers. */
+void *edm_own(edm_pager *p);          /* the evictor's memory */
+void *edm_own_ctx(edm_pager *p);
+void *edm_prefetch_own(edm_pager *p); /* the prefetcher's memory */
+void *edm_prefetch_ctx(edm_pager *p);
+double edm_param(edm_pager *p, const char *key, double otherwise);          /* evictor's, at init */
+double edm_prefetch_param(edm_pager *p, const char *key, double otherwise); /* prefetcher's, at init */
+int edm_refuse(edm_pager *p, const char *why);                              /* for init: returns -1 */
+/* cffi-end */
+
+_Static_assert(sizeof(edm_cmd) == 8, "edm_cmd is 8 bytes");
+_Static_assert(sizeof(edm_rec) == 16, "edm_rec is 16 bytes");
+
+#endif

@@ -1,0 +1,162 @@
+"""What a pager is made from: sizes, watermarks, policies, what can be observed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from edm_policy._core import ffi, lib
+from edm_policy.errors import UsageError
+
+OBSERVE: tuple[str, ...] = ("faults", "idle", "exact")
+DIRTY: tuple[str, ...] = ("exact", "always")
+
+
+def watermarks(limit: int) -> tuple[int, int]:
+    """The default (low, high) for a limit of `limit` pages.
+
+    The gap is what LPET frees at one go and the head start it has on the faults: a
+    128th of the limit, 64 pages at most, so that nearly the whole budget is used.
+    """
+    gap = max(1, min(64, limit // 128))
+    high = max(1, limit - gap)
+    return max(0, high - gap), high
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """One registered evictor or prefetcher.
+
+    `needs` is the least observation it can live with, `best` the one it is defined for;
+    `bytes_per_page` is its own memory, beyond the pager's two bytes (evictors only).
+    """
+
+    name: str
+    summary: str
+    paper: str
+    params: str
+    needs: str = "faults"
+    best: str = "faults"
+    needs_future: bool = False
+    bytes_per_page: int = 0
+    idle_note: str = ""
+
+
+def _text(pointer: object) -> str:
+    return ffi.string(pointer).decode() if pointer else ""
+
+
+def _evictor_info(e: object) -> PolicyInfo:
+    return PolicyInfo(
+        name=_text(e.name),  # type: ignore[attr-defined]
+        summary=_text(e.summary),  # type: ignore[attr-defined]
+        paper=_text(e.paper),  # type: ignore[attr-defined]
+        params=_text(e.params),  # type: ignore[attr-defined]
+        needs=OBSERVE[e.needs],  # type: ignore[attr-defined]
+        best=OBSERVE[e.best],  # type: ignore[attr-defined]
+        needs_future=bool(e.needs_future),  # type: ignore[attr-defined]
+        bytes_per_page=e.bytes_per_page,  # type: ignore[attr-defined]
+        idle_note=_text(e.idle_note),  # type: ignore[attr-defined]
+    )
+
+
+def evictors() -> dict[str, PolicyInfo]:
+    """All registered eviction policies by name."""
+    found = (_evictor_info(lib.edm_evictor_at(i)) for i in range(lib.edm_evictor_count()))
+    return {info.name: info for info in found}
+
+
+def prefetchers() -> dict[str, PolicyInfo]:
+    """All registered prefetchers by name."""
+    found = (lib.edm_prefetcher_at(i) for i in range(lib.edm_prefetcher_count()))
+    return {
+        _text(f.name): PolicyInfo(_text(f.name), _text(f.summary), _text(f.paper), _text(f.params))
+        for f in found
+    }
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The one line for a name that is not among `known`."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+    return UsageError(f"unknown {kind} '{name}'; {hint}")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes in pages. `high` and `low` follow from `limit` unless given.
+
+    evict, prefetch: a registered name, with parameters as ``name:key=value:key=value``.
+    observe: what the driver can tell the policy; "auto" takes the evictor's best, but
+    not more than `offered` when a driver names what it has.
+    dirty: "exact" (only changed pages are written back) or "always".
+    Raises UsageError on values that make no sense.
+    """
+
+    pages: int
+    limit: int
+    high: int | None = None
+    low: int | None = None
+    evict: str = "lpet"
+    prefetch: str = "none"
+    observe: str = "auto"
+    dirty: str = "exact"
+    batch: int = 64
+    seed: int = 1
+
+    def resolved(self, offered: str = "exact") -> PolicyConfig:
+        """All of it settled: watermarks filled in, observation chosen and checked."""
+        low, high = watermarks(self.limit)
+        if self.high is not None:
+            high = self.high
+            low = min(low, max(0, high - 1))
+        if self.low is not None:
+            low = self.low
+        if self.pages < 1:
+            raise UsageError(f"a region of {self.pages} pages: it needs at least one")
+        if not 0 <= low < high <= self.limit:
+            raise UsageError(
+                f"low {low}, high {high}, limit {self.limit}: must be low < high <= limit; "
+                "give --low and --high in pages, or leave both out"
+            )
+        observe = self.observe
+        if observe not in ("auto", *OBSERVE):
+            raise unknown("observation", observe, ["auto", *OBSERVE])
+        if self.dirty not in DIRTY:
+            raise unknown("dirty tracking", self.dirty, DIRTY)
+        if self.prefetch.split(":")[0] not in prefetchers():
+            raise unknown("prefetcher", self.prefetch.split(":")[0], prefetchers())
+        name = self.evict.split(":")[0]
+        if name not in evictors():
+            raise unknown("evictor", name, evictors())
+        info = evictors()[name]
+        have = OBSERVE.index(offered)
+        want = OBSERVE.index(info.best if observe == "auto" else observe)
+        level = min(want, have) if observe == "auto" else want
+        if level > have:
+            raise UsageError(
+                f"observation {observe} cannot be had here, only {offered}; "
+                f"leave --observe out, or use the simulator"
+            )
+        if level < OBSERVE.index(info.needs):
+            raise UsageError(
+                f"evictor {name} needs observation {info.needs}, and there is only "
+                f"{OBSERVE[level]} here; run it in the simulator, or choose another evictor"
+            )
+        return replace(self, high=high, low=low, observe=OBSERVE[level])
+
+    def as_c(self) -> object:
+        """The edm_config struct; the configuration must be resolved."""
+        if self.observe == "auto" or self.high is None or self.low is None:
+            return self.resolved().as_c()
+        for spec in (self.evict, self.prefetch):
+            if len(spec.encode()) >= lib.EDM_NAME_MAX:
+                raise UsageError(f"'{spec}' is too long for a policy (95 characters at most)")
+        c = ffi.new("edm_config *")
+        c.pages, c.low, c.high, c.limit = self.pages, self.low, self.high, self.limit
+        c.batch, c.seed = self.batch, self.seed
+        c.observe = OBSERVE.index(self.observe)
+        c.dirty = DIRTY.index(self.dirty)
+        c.evict = self.evict.encode()
+        c.prefetch = self.prefetch.encode()
+        return c

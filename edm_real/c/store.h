@@ -1,0 +1,63 @@
+/* store.h: the contract between the runtime and a page store.
+ *
+ * A store keeps pages of one region under their number. Calls are batched and come from
+ * several threads at once (a store locks for itself, or keeps a connection a thread).
+ * They may run inside a SIGBUS handler: no malloc/free on get and put for stores that
+ * say EDM_STORE_SIGNAL_SAFE, no call that touches paged memory, no printing, and never
+ * later than `deadline_ns` (CLOCK_MONOTONIC). Each item carries its own result: 0,
+ * -ENOENT (get: no such page), -EIO, -ENOSPC, -ETIMEDOUT ... A store never hands out
+ * bytes it is not sure of; the runtime checks a checksum of its own besides.
+ *
+ * put is durable against a later get once its result is 0. put of a page that is there
+ * replaces it as a whole: a reader sees the old or the new page, never a mixture, and
+ * a put that failed leaves the old one or none.
+ */
+#ifndef EDM_STORE_H
+#define EDM_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi-begin */
+enum edm_store_cap {
+    EDM_STORE_SIGNAL_SAFE = 1, /* may be called in the fault handler of the faulting thread */
+    EDM_STORE_BLOCKING = 2,    /* a call may sleep (network, disc) */
+    EDM_STORE_PERSISTENT = 4   /* its pages outlive the process */
+};
+
+typedef struct edm_store_io {
+    uint64_t page;
+    void *data;     /* page_size bytes; read by put, written by get, ignored by del */
+    int32_t result; /* out: 0 or -errno */
+    uint32_t zero;
+} edm_store_io;
+
+typedef struct edm_store_stats {
+    uint64_t gets, puts, dels, errors, bytes_in, bytes_out; /* bytes_in: put */
+    uint64_t pages, bytes_held;                             /* kept now */
+} edm_store_stats;
+
+typedef struct edm_store edm_store;
+
+typedef struct edm_store_ops {
+    const char *scheme; /* "mem", "file" ... */
+    int (*put)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns); /* failures: -count, 0 if all well */
+    int (*get)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
+    int (*del)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
+    int (*sync)(edm_store *s, uint64_t deadline_ns); /* 0 or -errno */
+    void (*stats)(edm_store *s, edm_store_stats *out);
+    void (*close)(edm_store *s);
+} edm_store_ops;
+
+struct edm_store {
+    const edm_store_ops *ops;
+    uint32_t caps;      /* edm_store_cap */
+    uint32_t page_size; /* bytes */
+    uint64_t pages;     /* numbers 0 .. pages - 1 */
+};
+
+/* Opens a store by URL ("mem:", "file:PATH"). NULL with one line in `why` (what, why, the fix). */
+edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size);
+/* cffi-end */
+
+#endif
