@@ -13,30 +13,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
+from .arc import Arc
 from .base import Reference, Step
+from .belady import Belady
 from .car import Car
+from .clock import Clock
 from .clock_pro import ClockPro
+from .fifo import Fifo
 from .fifo_reinsertion import FifoReinsertion
 from .hyperbolic import Hyperbolic
 from .lfu import Lfu
+from .lirs import Lirs
 from .lpet import Lpet
+from .lru import Lru
 from .mglru import Mglru
 from .mru import Mru
 from .random import Random
+from .s3fifo import S3Fifo
+from .sieve import Sieve
+from .twoq import TwoQ
 from .wtinylfu import WTinyLfu
 
 POLICIES: dict[str, type[Reference]] = {
     policy.name: policy
     for policy in (
+        Fifo,
+        Lru,
         Mru,
-        FifoReinsertion,
         Random,
+        Clock,
+        FifoReinsertion,
         Lfu,
+        TwoQ,
+        Arc,
         Car,
         ClockPro,
+        Lirs,
+        Sieve,
+        S3Fifo,
         WTinyLfu,
         Mglru,
         Hyperbolic,
+        Belady,
         Lpet,
     )
 }

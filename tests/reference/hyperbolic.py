@@ -17,8 +17,6 @@ ATC 2017. Parameters: sample (default 64; 0 = exact), seed (default 1). C >= 1.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from .base import Reference
 from .splitmix import ResidentArray, SplitMix64
 
@@ -51,12 +49,17 @@ class Hyperbolic(Reference):
             return pages
         return [pages[self.rng.below(len(pages))] for _ in range(self.sample)]
 
-    def priority(self, page: int) -> tuple[Fraction, int]:
-        came_in = self.came_in[page]
-        return Fraction(self.references[page], self.now - came_in), came_in
+    def goes_before(self, a: int, b: int) -> bool:
+        """Whether a is the worse of two residents."""
+        weight_a = self.references[a] * (self.now - self.came_in[b])
+        weight_b = self.references[b] * (self.now - self.came_in[a])
+        return (weight_a, self.came_in[a]) < (weight_b, self.came_in[b])
 
     def evict(self) -> None:
-        victim = min(self.candidates(), key=self.priority)
+        victim, *others = self.candidates()
+        for page in others:
+            if self.goes_before(page, victim):
+                victim = page
         self.array.remove(victim)
         self.leave(victim)
 
