@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
 from edm_policy._core import ffi, lib
 from edm_policy.errors import UsageError
 

@@ -28,7 +28,7 @@ ffibuilder.set_source(
     '#include "pager.h"\n#include "store.h"',
     sources=[os.path.relpath(f, ROOT) for d in (POLICY_C, C) for f in sorted(d.glob("*.c"))],
     include_dirs=[str(POLICY_C), str(C)],
-    depends=[str(f) for d in (POLICY_C, C) for ext in ("h", "def") for f in sorted(d.glob(f"*.{ext}"))],
+    depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],
     extra_compile_args=[*CFLAGS, "-pthread"],
     extra_link_args=[*LDFLAGS, "-pthread"],
 )
