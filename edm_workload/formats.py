@@ -2,8 +2,9 @@
 
 Layouts (little-endian, packed) are those of libCacheSim's readers:
 oracleGeneral  24 bytes: u32 time [s], u64 id, u32 size, i64 next access
-lcs            8192 bytes of header, then version 1 as above, version 2 with u8 op and
-               u24 tenant after it, version 3 with i64 size and u32 ttl
+lcs            8192 bytes of header, then version 1 as above; version 2 has u8 op and u24
+               tenant after the size; version 3 an i64 size and u32 ttl after the tenant;
+               versions 4 to 8 are 3 with 1, 2, 4, 8 or 16 u32 features at the end
 vscsi          version 1, 32 bytes: u32 sn, len, nSG, u16 cmd, ver, u64 lbn, ts [us];
                version 2, 40 bytes: u16 cmd, ver, u32 sn, len, nSG, u64 lbn, ts, rt
 Any of them may be compressed with zstd or gzip.
@@ -28,21 +29,20 @@ from edm_workload.trace import Trace
 from edm_workload.units import refuse_unknown
 
 _ORACLE = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
-_LCS = {
+_LCS_3 = [
+    *(("time", "<u4"), ("id", "<u8"), ("size", "<i8"), ("op", "u1"), ("tenant", "u1", 3)),
+    *(("ttl", "<u4"), ("next", "<i8")),
+]
+_LCS: dict[int, np.dtype] = {
     1: _ORACLE,
-    2: np.dtype([*_ORACLE.descr, ("op", "u1"), ("tenant", "u1", 3)]),
-    3: np.dtype(
+    2: np.dtype(
         [
-            ("time", "<u4"),
-            ("id", "<u8"),
-            ("size", "<i8"),
-            ("op", "u1"),
-            ("tenant", "u1", 3),
-            ("ttl", "<u4"),
+            *(("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("op", "u1"), ("tenant", "u1", 3)),
             ("next", "<i8"),
         ]
     ),
-}
+    3: np.dtype(_LCS_3),
+} | {v: np.dtype([*_LCS_3, ("features", "<u4", (2 ** (v - 4),))]) for v in range(4, 9)}
 _LCS_MAGIC = 0x123456789ABCDEF0
 _LCS_HEADER = 8192
 _VSCSI = {
@@ -109,16 +109,20 @@ def from_oracle_general(path: Path) -> Trace:
 
 
 def from_lcs(path: Path) -> Trace:
-    """libCacheSim's lcs, versions 1 to 3."""
+    """libCacheSim's lcs, versions 1 to 8."""
     data = _content(path)
     if len(data) < _LCS_HEADER:
         raise EdmError(f"{path}: shorter than an lcs header; the file is cut short or not lcs")
-    magic, version, *_, end_magic = np.frombuffer(data[:_LCS_HEADER], "<u8").tolist()
+    header = np.frombuffer(data[:_LCS_HEADER], "<u8").tolist()
+    magic, version, _, count, *_, end_magic = header
     if magic != _LCS_MAGIC or end_magic != _LCS_MAGIC:
         raise EdmError(f"{path}: no lcs magic number; it is of another format (see --format)")
     if version not in _LCS:
-        raise EdmError(f"{path}: lcs version {version} is not known (1 to 3 are); convert it first")
-    return _from_oracle(path, _records(path, data[_LCS_HEADER:], _LCS[version]), f"lcs {version}")
+        raise EdmError(f"{path}: lcs version {version} is not known (1 to 8 are); convert it first")
+    rows = _records(path, data[_LCS_HEADER:], _LCS[version])
+    if count not in (0, len(rows)):  # 0: written before the header had statistics
+        raise EdmError(f"{path}: {len(rows)} of {count} records; the file is cut short")
+    return _from_oracle(path, rows, f"lcs {version}")
 
 
 def from_vscsi(path: Path) -> Trace:
@@ -146,7 +150,7 @@ def from_vscsi(path: Path) -> Trace:
 def _binary(dtype: str) -> Callable[[Path], Trace]:
     def read(path: Path) -> Trace:
         rows = _records(path, _content(path), np.dtype(dtype))
-        return Trace(rows.copy(), metadata={"source": f"{dtype[1:]} binary"})
+        return Trace(rows.copy(), metadata={"source": f"u{8 * np.dtype(dtype).itemsize} binary"})
 
     return read
 
@@ -172,12 +176,7 @@ def from_text(path: Path) -> Trace:
         page = np.array(words, dtype=str).astype(np.uint64) if words else np.zeros(0, np.uint32)
     except (ValueError, OverflowError):
         page = _pages_of(path, pd.Series(words, dtype=object))
-    return Trace(_narrow(page), metadata={"source": "text"})
-
-
-def _narrow(page: np.ndarray) -> np.ndarray:
-    fits = page.dtype == np.uint64 and (not len(page) or int(page.max()) < 2**32)
-    return page.astype(np.uint32) if fits else page
+    return Trace(page, metadata={"source": "text"})
 
 
 _CSV_NAMES = {

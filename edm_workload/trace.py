@@ -9,6 +9,7 @@ same page that a reduction folded into it (0 where nothing was), so that
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -39,7 +40,8 @@ _TYPES: dict[str, np.dtype] = {
 class Trace:
     """References to pages, one record each.
 
-    page   uint32 or uint64, shape (n,): page number (an address divided by the page size)
+    page   shape (n,): page number (an address divided by the page size); any integers are
+           taken and kept as uint32, or uint64 where a number needs it
     write  bool: the reference writes; None where the source does not tell
     tid    uint16: thread
     t_ns   uint64: time of the reference since the start of the trace, never decreasing
@@ -47,7 +49,7 @@ class Trace:
     size   uint32: bytes asked for, only in a block trace not split yet (see split_blocks)
 
     metadata is JSON: format_version, page_size, source (the command that made it), seed,
-    and for a reduced trace `reduction` and its `k`.
+    and for a reduced trace `reduction` and its `k` (see reduce.py).
     """
 
     page: np.ndarray
@@ -60,11 +62,11 @@ class Trace:
 
     def __post_init__(self) -> None:
         self.page = np.ascontiguousarray(self.page)
-        if self.page.dtype not in (np.uint32, np.uint64):
-            if self.page.dtype.kind not in "iu":
-                raise UsageError(f"trace: pages must be integers, not {self.page.dtype}")
-            if len(self.page) and self.page.min() < 0:
-                raise UsageError("trace: a page number is negative; pages count from 0")
+        if self.page.dtype.kind not in "iu":
+            raise UsageError(f"trace: pages must be integers, not {self.page.dtype}")
+        if len(self.page) and self.page.min() < 0:
+            raise UsageError("trace: a page number is negative; pages count from 0")
+        if self.page.dtype != np.uint32:
             fits = not len(self.page) or int(self.page.max()) < 2**32
             self.page = self.page.astype(np.uint32 if fits else np.uint64)
         if self.page.ndim != 1:
@@ -148,21 +150,25 @@ class Trace:
         return cls(**columns, metadata={"name": Path(path).name} | metadata)
 
     def save(self, path: str | Path) -> None:
-        """Write Parquet with zstd. Raises EdmError when the file cannot be written."""
+        """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails."""
         arrays = {name: getattr(self, name) for name in self.columns}
         table = pa.table(arrays).replace_schema_metadata({_KEY: json.dumps(self.metadata)})
+        part = Path(f"{path}.part")
         try:
             # Times only grow, so their differences are small; the other columns repeat.
             pq.write_table(
                 table,
-                path,
+                part,
                 compression="zstd",
                 compression_level=19 if len(self) < 5_000_000 else 3,
                 use_dictionary=[name for name in self.columns if name not in ("t_ns", "write")],
                 column_encoding={"t_ns": "DELTA_BINARY_PACKED"} if "t_ns" in arrays else None,
             )
+            part.replace(path)
         except OSError as error:
-            raise EdmError(f"{path}: cannot write the trace ({error.strerror or error})") from error
+            part.unlink(missing_ok=True)
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise EdmError(f"{path}: cannot write the trace ({reason}); check the folder") from error
 
     # -- views
 
