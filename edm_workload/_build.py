@@ -1,30 +1,28 @@
-"""Builds edm_workload._core: the reduction of reference streams, in C."""
+"""Builds edm_workload._core: the reduction of reference streams, through cffi in API mode."""
 
+import os
 from pathlib import Path
 
 from cffi import FFI
 
+HERE = Path(__file__).resolve().parent
+C = HERE / "c"
+SANITIZE = os.environ.get("EDM_SANITIZE")
+CFLAGS = ["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
+if SANITIZE:
+    CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+LDFLAGS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+
 ffibuilder = FFI()
 ffibuilder.cdef(
-    """
-    struct edm_reduce;
-    struct edm_reduce *edm_reduce_new(uint32_t k, uint32_t page_shift, int instructions);
-    void edm_reduce_free(struct edm_reduce *r);
-    int edm_reduce_lackey(struct edm_reduce *r, const char *text, size_t length);
-    int edm_reduce_pages(struct edm_reduce *r, size_t n, const uint64_t *page,
-                         const uint8_t *write, const uint64_t *t, const uint32_t *hits);
-    size_t edm_reduce_count(struct edm_reduce *r);
-    void edm_reduce_take(struct edm_reduce *r, uint64_t *page, uint8_t *write, uint64_t *t,
-                         uint32_t *hits);
-    """
+    (C / "reduce.h").read_text().split("/* cffi-begin */")[1].split("/* cffi-end */")[0]
 )
-# Relative to the project's root: setuptools takes no absolute paths.
-_C = Path("edm_workload/c")
 ffibuilder.set_source(
     "edm_workload._core",
     '#include "reduce.h"',
-    sources=[str(_C / "reduce.c")],
-    include_dirs=[str(_C)],
-    depends=[str(_C / "reduce.h")],
-    extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra"],
+    sources=[os.path.relpath(C / "reduce.c", HERE.parent)],
+    include_dirs=[str(C)],
+    depends=[str(C / "reduce.h")],
+    extra_compile_args=CFLAGS,
+    extra_link_args=LDFLAGS,
 )

@@ -232,7 +232,7 @@ class Experiment:
         low, high = watermarks(limit)
         if policy.high is not None:
             high = parse_pages(policy.high, limit, "high")
-            low = min(low, watermarks(high)[0])
+            low = min(low, max(0, high - 1))
         if policy.low is not None:
             low = parse_pages(policy.low, limit, "low", least=0)
         if high > limit:

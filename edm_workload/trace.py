@@ -168,7 +168,9 @@ class Trace:
         except OSError as error:
             part.unlink(missing_ok=True)
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise EdmError(f"{path}: cannot write the trace ({reason}); check the folder") from error
+            raise EdmError(
+                f"{path}: cannot write the trace ({reason}); check the folder"
+            ) from error
 
     # -- views
 

@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* cffi-begin */
 struct edm_reduce;
 
 /* k: frames from which the result is exact, 0 for no dropping; page_shift: log2 of the page
@@ -43,5 +44,6 @@ int edm_reduce_pages(struct edm_reduce *r, size_t n, const uint64_t *page, const
 size_t edm_reduce_count(struct edm_reduce *r);
 void edm_reduce_take(struct edm_reduce *r, uint64_t *page, uint8_t *write, uint64_t *t,
                      uint32_t *hits);
+/* cffi-end */
 
 #endif
