@@ -156,8 +156,6 @@ class Experiment:
         for section, table in tables.items():
             if section not in _SECTIONS:
                 refuse_unknown("section", section, _SECTIONS)
-            if not isinstance(table, Mapping):
-                raise UsageError(f"{section} must be a section: write [{section}]")
             known = [f.name for f in fields(_SECTIONS[section])]
             for key, value in table.items():
                 if key not in known:
@@ -294,11 +292,15 @@ _SECTION_OF = {f.name: name for name, kind in _SECTIONS.items() for f in fields(
 
 def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise EdmError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML ({error}); mend that line") from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {name} must stand in a section, such as [memory]")
+    return tables
 
 
 def _check(key: str, value: Any) -> None:

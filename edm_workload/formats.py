@@ -62,14 +62,24 @@ _VSCSI = {
 _SCSI_WRITES = (0x0A, 0x2A, 0x8A, 0xAA)
 
 
+def _unzstd(data: bytes) -> bytes:
+    """All frames of zstd data. Raises ZstdError also where a frame is cut short."""
+    parts = []
+    while data:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(data))
+        if not frame.eof:
+            raise zstandard.ZstdError("cut short")
+        data = frame.unused_data
+    return b"".join(parts)
+
+
 def _content(path: Path) -> bytes:
     """The whole file, decompressed. Raises EdmError for a damaged or missing one."""
     data = path.read_bytes()
     try:
         if data[:4] == b"\x28\xb5\x2f\xfd":
-            zstd = zstandard.ZstdDecompressor()
-            with zstd.stream_reader(data, read_across_frames=True) as reader:
-                return reader.read()
+            return _unzstd(data)
         if data[:2] == b"\x1f\x8b":
             return gzip.decompress(data)
     except (zstandard.ZstdError, zlib.error, EOFError, OSError) as error:

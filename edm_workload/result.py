@@ -85,7 +85,10 @@ class Result:
             raise EdmError(f"result: unknown keys {', '.join(sorted(unknown))}; update the program")
         if missing := {"driver", "workload"} - set(values):
             raise EdmError(f"result: {', '.join(sorted(missing))} missing; it is no result file")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise EdmError(f"result: {error}; it is no result file") from error
 
 
 def save(
@@ -125,8 +128,8 @@ def load_document(path: str | Path) -> tuple[list[Result], dict[str, Any]]:
         raise EdmError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise EdmError(f"{path}: damaged, or no result file ({error}); run it again") from error
-    if not isinstance(document, dict) or "results" not in document:
-        raise EdmError(f'{path}: no "results" in it; give a file that was written with -o')
+    if not isinstance(document, dict) or not isinstance(document.get("results"), list):
+        raise EdmError(f'{path}: no list of "results" in it; give a file that was written with -o')
     if document.get("schema") != SCHEMA:
         raise EdmError(f"{path}: schema {document.get('schema')}, not {SCHEMA}; run it again")
     return [Result.from_dict(r) for r in document["results"]], document.get("metadata", {})

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Makes traces/sqlite.parquet again: sqlite3 (3.40.1 then) on a database of about 25 MB, under
-# valgrind's lackey (3.19.0 then). Takes some minutes. Other versions give another trace.
-# usage: traces/make_sqlite.sh [OUT.parquet] [K]
+# valgrind's lackey (3.19.0 then). Takes five minutes. Other versions give another trace.
+# usage: [PYTHON=python3] traces/make_sqlite.sh [OUT.parquet] [K]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/sqlite.parquet}
 case $out in /*) ;; *) out=$PWD/$out ;; esac
-k=${2:-32}
+k=${2:-64}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sqlite3 "$work/shop.db" < "$here/sqlite_build.sql"
