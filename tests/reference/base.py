@@ -40,6 +40,7 @@ class Reference(ABC):
         if size < self.minimum:
             raise ValueError(f"{self.name} needs at least {self.minimum} frames, got {size}")
         self.size = size
+        self.most = size  # never more resident than this
         self.resident: set[int] = set()
         self.evicted: list[int] = []
 
@@ -56,8 +57,8 @@ class Reference(ABC):
             return True
         self.miss(page)
         self.resident.add(page)
-        if len(self.resident) > self.size:
-            raise AssertionError(f"{self.name} holds {len(self.resident)} of {self.size} pages")
+        if len(self.resident) > self.most:
+            raise AssertionError(f"{self.name} holds {len(self.resident)} of {self.most} pages")
         return False
 
     def miss(self, page: int) -> None:

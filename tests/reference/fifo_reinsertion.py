@@ -22,11 +22,11 @@ class FifoReinsertion(Reference):
         super().__init__(size)
         if not 1 <= bits <= 8:
             raise ValueError(f"fifo-reinsertion counts with 1 to 8 bits, got {bits}")
-        self.most = (1 << bits) - 1
+        self.counter_most = (1 << bits) - 1
         self.counter: OrderedDict[int, int] = OrderedDict()  # oldest first
 
     def hit(self, page: int) -> None:
-        self.counter[page] = min(self.counter[page] + 1, self.most)
+        self.counter[page] = min(self.counter[page] + 1, self.counter_most)
 
     def evict(self) -> None:
         while True:
