@@ -1,0 +1,52 @@
+# make bench: what this machine can do, then the main benchmark.
+# make test:  everything that is tested.
+# Both do all the set-up themselves, in .venv; PYTHON=... chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
+C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/_build*.py)
+C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
+ARGS ?=
+
+bench: $(STAMP)
+	@$(BIN)/python -m edm_real doctor || test $$? -eq 77
+	@$(BIN)/python -m edm_real bench $(ARGS)
+
+test: $(STAMP) floor
+	@echo "gcc: warnings are errors"
+	@for f in edm_*/c/*.c; do gcc $(C_CHECK) -I edm_policy/c $$f || exit 1; done
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks/*.ipynb) $(ARGS)
+
+setup: $(STAMP)
+
+floor:
+	@$(MAKE) --no-print-directory -C benchmarks/floor floor
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info edm_*/_*.so edm_*/_*.o edm_*/_core.c .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@$(MAKE) --no-print-directory -C benchmarks/floor clean
+
+# The environment is made anew only when it is missing or another interpreter is asked for.
+$(MADE):
+	@command -v gcc >/dev/null || { echo "gcc is missing: sudo apt install gcc"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt install python3, or make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing: sudo apt install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || \
+	  { echo "Python.h is missing: sudo apt install python3-dev"; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# An editable install compiles the C; it is done again when a C file, a header or the packaging changed.
+$(STAMP): $(MADE) pyproject.toml setup.py $(C_SOURCES)
+	@echo "installing (the first time takes a minute or two)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.PHONY: bench test setup floor clean
