@@ -93,3 +93,16 @@ def replay(config: PolicyConfig, records: NDArray[Any]) -> tuple[int, NDArray[An
         pager.ptr, ffi.cast("edm_rec *", ffi.from_buffer(records)), len(records), got
     )
     return int(at), np.frombuffer(ffi.buffer(got), dtype=RECORD)[0]
+
+
+def describe(record: Any) -> str:
+    """One record in words: "now 17: FAULT page 3 write", "now 17:   -> FETCH page 3"."""
+    from edm_policy.pager import EVENTS, OPS, STATUS
+
+    kind, flags = int(record["kind"]), int(record["flags"])
+    now, page = int(record["now"]), int(record["page"])
+    if kind & 0x80:
+        op = OPS.get(kind & 0x7F, "?")
+        rest = STATUS.get(flags, "?") if op == "STATUS" else f"page {page} flags {flags}"
+        return f"now {now}:   -> {op} {rest}"
+    return f"now {now}: {EVENTS.get(kind, '?')} page {page} flags {flags}"

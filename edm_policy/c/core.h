@@ -30,6 +30,7 @@ struct edm_pager {
     uint32_t lspt;        /* pages in FETCHING, RESIDENT, IDLE, LEAVING */
     uint32_t leaving;
     uint8_t observe, dirty_always, lpet_awake, in_session;
+    uint8_t stopped;      /* edm_stop(): the loop under way ends at the next reference */
     uint64_t now;
     uint64_t position;    /* index of the reference under way (edm_set_position, the loops) */
     uint64_t session;     /* counts LPET's wakes: a new one begins after a reclaim that ended OK */
@@ -207,8 +208,14 @@ EDM_INLINE uint64_t edm_classic_with(edm_pager *p, const edm_evictor *ev, const 
         ev->miss(p, page);
         if (p->lspt >= p->limit) {
             p->session++;
-            while (p->lspt > p->low)
-                if (edm_classic_evict(p, ev)) break;
+            while (p->lspt > p->low && !p->stopped)
+                if (edm_classic_evict(p, ev)) p->stopped = 1;
+        }
+        if (EDM_UNLIKELY(p->stopped)) {
+            p->out = NULL;
+            p->stats.refs += i;
+            p->stats.faults += misses;
+            return misses;
         }
         edm_move(p, page, EDM_FETCHING);
         edm_move(p, page, EDM_RESIDENT);

@@ -375,7 +375,3 @@ int edm_resize(edm_pager *p, uint32_t low, uint32_t high, uint32_t limit, uint64
 uint64_t edm_consume(edm_pager *p, const edm_refs *r, uint64_t i) {
     return p->ev->consume ? p->ev->consume(p, r, i) : edm_consume_with(p, p->ev, r, i);
 }
-
-uint64_t edm_run_classic(edm_pager *p, const edm_refs *r) {
-    return p->ev->classic ? p->ev->classic(p, r) : edm_classic_with(p, p->ev, r);
-}

@@ -177,8 +177,11 @@ int edm_resize(edm_pager *p, uint32_t low, uint32_t high, uint32_t limit, uint64
 /* Whole stretches of references at once. */
 /* Consumes hits from r[i]; returns the first index that needs the driver (a fault), or r->n. */
 uint64_t edm_consume(edm_pager *p, const edm_refs *r, uint64_t i);
-/* The pager as a classical cache, its own driver: every command succeeds at once. Returns the misses. */
+/* The pager as its own driver, every command carried out at once: under exact observation a
+ * classical cache. Returns the misses. */
 uint64_t edm_run_classic(edm_pager *p, const edm_refs *r);
+void edm_stop(edm_pager *p); /* from a hook: the loop under way ends before its next reference */
+int edm_stopped(const edm_pager *p); /* it did (or no victim could be had); cleared by the next run */
 /* Belady: next[i] is the reference after i to the same page, or UINT32_MAX; kept by pointer. */
 void edm_set_future(edm_pager *p, const uint32_t *next, uint64_t n);
 void edm_set_position(edm_pager *p, uint64_t i); /* where in `next` the driver is */
