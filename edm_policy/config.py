@@ -113,8 +113,14 @@ class PolicyConfig:
             low = min(low, max(0, high - 1))
         if self.low is not None:
             low = self.low
-        if self.pages < 1:
-            raise UsageError(f"a region of {self.pages} pages: it needs at least one")
+        if not 1 <= self.pages <= 2**32 - 17:
+            raise UsageError(f"a region of {self.pages} pages: it needs 1 to {2**32 - 17}")
+        if self.limit >= 2**32:
+            raise UsageError(f"limit {self.limit}: it must be below {2**32} pages")
+        if not 1 <= self.batch <= 128:
+            raise UsageError(f"batch {self.batch}: it must be 1 to 128")
+        if not 0 <= self.seed < 2**64:
+            raise UsageError(f"seed {self.seed}: it must be 0 to {2**64 - 1}")
         if not 0 <= low < high <= self.limit:
             raise UsageError(
                 f"low {low}, high {high}, limit {self.limit}: must be low < high <= limit; "

@@ -132,8 +132,11 @@ class Pager:
     ) -> int:
         """All references through the pager as a classical cache; returns the misses.
 
-        page: u32[n], each below config.pages. Releases the GIL.
+        page: u32[n], each below config.pages. Releases the GIL. Raises UsageError under
+        observation "idle": there are no marks here, every reference is seen.
         """
+        if self.config.observe == "idle":
+            raise UsageError("a classical cache has no idle marks; use observe exact or faults")
         refs, _keep = self._refs(page, write)
         return int(lib.edm_run_classic(self.ptr, refs))
 

@@ -75,5 +75,5 @@ def pytest_configure(config: pytest.Config) -> None:
         if source := stale(package):
             raise pytest.UsageError(
                 f"{package}'s extension is older than {source}: "
-                "run make setup (or python setup.py build_ext --inplace)"
+                "run make setup"
             )

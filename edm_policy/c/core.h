@@ -29,6 +29,7 @@ struct edm_pager {
     uint32_t low, high, limit;
     uint32_t lspt;        /* pages in FETCHING, RESIDENT, IDLE, LEAVING */
     uint32_t leaving;
+    uint32_t passed;      /* pages in somebody's hands that this reclaim passed over */
     uint8_t observe, dirty_always, lpet_awake, in_session;
     uint8_t stopped;      /* edm_stop(): the loop under way ends at the next reference */
     uint64_t now;
@@ -79,6 +80,19 @@ EDM_INLINE int edm_takeable(const edm_pager *p, uint32_t page) {
     return (s == EDM_RESIDENT || s == EDM_IDLE) && !(w & EDM_HELD);
 }
 
+/* Is the page in the evictor's hands? PENDING: it is on its way with its place kept. */
+EDM_INLINE int edm_known(const edm_pager *p, uint32_t page) {
+    uint16_t w = p->word[page];
+    unsigned s = w & EDM_STATE_MASK;
+    return s == EDM_RESIDENT || s == EDM_IDLE || (edm_in_lspt(s) && (w & EDM_PENDING));
+}
+
+/* For check() hooks. Pages the evictor must hold, and how many of them a list of it holds;
+ * -1: its links are broken, or it holds a page that it must not. */
+int64_t edm_known_pages(const edm_pager *p);
+struct edm_link;
+int64_t edm_known_in_list(const edm_pager *p, const struct edm_link *l, uint32_t sentinel);
+
 EDM_INLINE uint64_t edm_random(edm_pager *p) { /* splitmix64 (Steele, Lea, Flood 2014) */
     uint64_t z = (p->rng += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -95,12 +109,13 @@ EDM_INLINE uint32_t edm_random_below(edm_pager *p, uint32_t n) {
 
 enum edm_used_answer { EDM_UNUSED = 0, EDM_USED = 1, EDM_BUSY = 2 };
 
-int edm_mark(edm_pager *p, uint32_t page); /* MARK_IDLE; 0 when the command buffer is full */
+int edm_mark(edm_pager *p, uint32_t page); /* MARK_IDLE; 0 when only the victim's place is left in the answer */
 
 /* Was the page used since it was last looked at? Asking is also the next look:
  * exact: reads and clears EDM_REF. idle: a mapped page counts as used and is marked
  * idle now; an idle one was not touched since its mark. faults: nobody knows, so no.
- * BUSY: end this step (choose returns EDM_AGAIN), its commands must be carried out first. */
+ * BUSY: end this step (choose returns EDM_AGAIN), its commands must be carried out first, or
+ * every page is in somebody's hands (a page that is counts as used, once round). */
 EDM_INLINE int edm_used(edm_pager *p, uint32_t page) {
     uint16_t w = p->word[page];
     if (EDM_LIKELY(p->observe == EDM_OBSERVE_EXACT)) {
@@ -108,7 +123,7 @@ EDM_INLINE int edm_used(edm_pager *p, uint32_t page) {
         return (w & EDM_REF) != 0;
     }
     if (p->observe == EDM_OBSERVE_FAULTS) return EDM_UNUSED;
-    if (EDM_UNLIKELY(!edm_takeable(p, page))) return p->out->n ? EDM_BUSY : EDM_USED;
+    if (EDM_UNLIKELY(!edm_takeable(p, page))) return p->out->n || p->passed++ >= p->lspt ? EDM_BUSY : EDM_USED;
     if ((w & EDM_STATE_MASK) == EDM_IDLE) return EDM_UNUSED;
     return edm_mark(p, page) ? EDM_USED : EDM_BUSY;
 }

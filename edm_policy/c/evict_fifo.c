@@ -30,6 +30,10 @@ static int64_t choose(edm_pager *p) {
 
 static void remove_page(edm_pager *p, uint32_t page) { edm_list_remove(p->ev_mem, page); }
 
+static int check(const edm_pager *p) {
+    return edm_known_in_list(p, p->ev_mem, p->pages) == edm_known_pages(p) ? 0 : -1;
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_fifo, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_fifo, r); }
 
@@ -51,6 +55,7 @@ static const edm_evictor edm_fifo = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .check = check,
     .idle_note = "sees faults only, whatever is offered",
 };
 

@@ -88,6 +88,12 @@ static int64_t choose(edm_pager *p) {
     return EDM_NONE;
 }
 
+static int check(const edm_pager *p) {
+    const struct lpet *s = p->ev_mem;
+    int64_t known = edm_known_in_list(p, s->link, p->pages);
+    return known == s->count && known == edm_known_pages(p) ? 0 : -1;
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lpet, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lpet, r); }
 
@@ -109,6 +115,7 @@ static const edm_evictor edm_lpet = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .check = check,
     .idle_note = "as defined; under faults nothing is ever seen used, which makes it FIFO",
 };
 

@@ -48,6 +48,13 @@ static int64_t choose(edm_pager *p) {
     return page;
 }
 
+static int check(const edm_pager *p) {
+    const struct random *s = p->ev_mem;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (!edm_known(p, s->at[i]) || s->where[s->at[i]] != i) return -1;
+    return s->count == edm_known_pages(p) ? 0 : -1;
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) {
     return edm_consume_with(p, &edm_random_evictor, r, i);
 }
@@ -71,6 +78,7 @@ static const edm_evictor edm_random_evictor = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .check = check,
     .idle_note = "sees faults only, whatever is offered",
 };
 

@@ -39,6 +39,22 @@ static uint64_t apply(edm_pager *p, const edm_rec *r, uint64_t left, edm_cmds *o
     }
 }
 
+/* Could this event have happened? In a log that was changed it may not have. */
+static int possible(const edm_pager *p, const edm_rec *r) {
+    if (r->kind == EDM_EV_RECLAIM || r->kind == EDM_EV_RESIZE) return 1;
+    if (r->page >= p->pages) return 0;
+    unsigned s = edm_state_of(p, r->page);
+    int held = (p->word[r->page] & EDM_HELD) != 0;
+    switch (r->kind) {
+    case EDM_EV_INSTALLED:
+    case EDM_EV_FETCH_FAILED: return s == EDM_FETCHING;
+    case EDM_EV_DONE: return held;
+    case EDM_EV_STORED:
+    case EDM_EV_STORE_FAILED: return s == EDM_LEAVING || held;
+    default: return 1;
+    }
+}
+
 static int same(const edm_rec *a, const edm_rec *b) {
     return a->page == b->page && a->kind == b->kind && a->flags == b->flags;
 }
@@ -47,9 +63,9 @@ uint64_t edm_replay_log(edm_pager *p, const edm_rec *recs, uint64_t n, edm_rec *
     edm_cmds out;
     for (uint64_t i = 0; i < n;) {
         int status;
-        uint64_t took = apply(p, &recs[i], n - i, &out, &status);
+        uint64_t took = possible(p, &recs[i]) ? apply(p, &recs[i], n - i, &out, &status) : 0;
         if (!took) {
-            *got = (edm_rec){0, 0, 0, 0, 0}; /* a command where an event was due */
+            *got = (edm_rec){0, 0, 0, 0, 0}; /* no event, or one that could not be */
             return i;
         }
         uint64_t now = recs[i].now;

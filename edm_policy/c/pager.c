@@ -119,8 +119,8 @@ static void rescue(edm_pager *p, uint32_t page, int write) {
     uint8_t flags = leaving ? EDM_F_LEAVING : 0;
     edm_move(p, page, EDM_FETCHING);
     if (leaving) set(p, page, EDM_HELD); /* until the write-back under way has ended */
-    if (write) set(p, page, EDM_DIRTY);
-    if ((w & EDM_DIRTY) || write) flags |= EDM_F_WRITE;
+    if (write || p->dirty_always) set(p, page, EDM_DIRTY);
+    if (p->word[page] & EDM_DIRTY) flags |= EDM_F_WRITE;
     p->stats.faults++;
     p->stats.rescues++;
     emit(p, EDM_RESCUE, page, flags);
@@ -190,26 +190,26 @@ void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) 
 
 void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_TOUCHED, write != 0);
-    unsigned s = edm_state_of(p, page);
+    uint16_t w = p->word[page];
+    unsigned s = w & EDM_STATE_MASK;
+    if (s != EDM_RESIDENT && ((s != EDM_IDLE && s != EDM_LEAVING) || (w & EDM_HELD)))
+        return; /* it left between the access and the report, or is being taken out of sight */
+    int in_lists = s != EDM_LEAVING || (w & EDM_PENDING);
+    if (s != EDM_RESIDENT) edm_move(p, page, EDM_RESIDENT);
     if (s == EDM_LEAVING) {
-        int in_lists = p->word[page] & EDM_PENDING;
-        edm_move(p, page, EDM_RESIDENT);
-        p->word[page] = (uint16_t)((p->word[page] & ~EDM_PENDING) | EDM_HELD);
+        clear(p, page, EDM_PENDING);
+        set(p, page, EDM_HELD); /* until the write-back under way has ended */
         p->stats.rescues++;
-        if (!in_lists) p->ev->keep(p, page);
-    } else if (s == EDM_IDLE || s == EDM_RESIDENT) {
-        if (s == EDM_IDLE) edm_move(p, page, EDM_RESIDENT);
-        edm_see_use(p, p->ev, page);
-    } else {
-        return; /* it left between the access and the report */
     }
-    if (write) set(p, page, EDM_DIRTY);
+    if (in_lists) edm_see_use(p, p->ev, page);
+    else p->ev->keep(p, page);
+    if (write || p->dirty_always) set(p, page, EDM_DIRTY);
 }
 
 /* ---- reclaim ---- */
 
 int edm_mark(edm_pager *p, uint32_t page) {
-    if (p->out->n >= EDM_CMDS_MAX) return 0;
+    if (p->out->n >= EDM_CMDS_MAX - 1) return 0;
     edm_move(p, page, EDM_IDLE);
     set(p, page, EDM_HELD);
     p->stats.marks++;
@@ -230,6 +230,7 @@ static void send_away(edm_pager *p, uint32_t page, uint8_t extra) {
 
 static int reclaim(edm_pager *p, uint32_t max) {
     uint32_t evicted = 0, skipped = 0;
+    p->passed = 0;
     if (!p->in_session) {
         p->in_session = 1;
         p->session++;
@@ -237,8 +238,7 @@ static int reclaim(edm_pager *p, uint32_t max) {
     while (p->lspt - p->leaving > p->low) {
         if (evicted == max || p->out->n >= EDM_CMDS_MAX) return EDM_RUNNING;
         int64_t victim = p->ev->choose(p);
-        if (victim == EDM_AGAIN) return EDM_RUNNING;
-        if (victim == EDM_NONE) return p->out->n ? EDM_RUNNING : EDM_FAIL;
+        if (victim < 0) return p->out->n ? EDM_RUNNING : EDM_FAIL; /* EDM_NONE, EDM_AGAIN */
         uint32_t page = (uint32_t)victim;
         if (EDM_UNLIKELY(!edm_takeable(p, page))) { /* in somebody's hands: passed over this time */
             p->ev->keep(p, page);
@@ -274,7 +274,8 @@ int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
     uint16_t w = p->word[page];
     if ((w & EDM_STATE_MASK) != EDM_LEAVING) { /* rescued meanwhile */
         expect(p, page, w & EDM_HELD);
-        p->word[page] = (uint16_t)((w & ~EDM_HELD) | EDM_COPY);
+        clear(p, page, EDM_HELD);
+        if (w & EDM_DIRTY) set(p, page, EDM_COPY); /* a clean page was dropped, not stored */
         return 0;
     }
     if (w & EDM_DIRTY) {

@@ -23,7 +23,9 @@
  * HELD. A command that takes the driver time to carry out leaves its page HELD
  * until the driver calls edm_done(): MARK_IDLE, EVICT (until the page is out of the
  * program's sight), ALLOW_WRITE, DISCARD. A fault on a HELD or FETCHING page is
- * answered with WAIT. That closes the race of a stale fault against an eviction.
+ * answered with WAIT. That closes the race of a stale fault against an eviction. A page
+ * rescued while it is being written back is HELD too, until edm_stored() or
+ * edm_store_failed(): those come after the edm_done() of their EVICT, never before.
  */
 #ifndef EDM_PAGER_H
 #define EDM_PAGER_H
@@ -69,7 +71,8 @@ enum edm_op { /* commands */
     EDM_FETCH,         /* get from the store, install; then edm_installed() or edm_fetch_failed() */
     EDM_RESCUE,        /* bring back from the stash; flag LEAVING: copy, the frame is being
                           written back; then edm_installed() */
-    EDM_WAIT,          /* somebody is at work on this page: wait for its edm_installed()/edm_done(), fault again */
+    EDM_WAIT,          /* somebody is at work on this page: wait for its next edm_installed(), edm_done(),
+                          edm_stored(), edm_store_failed() or edm_fetch_failed(), fault again */
     EDM_RETRY,         /* the page is there (it came meanwhile): just access again */
     EDM_ALLOW_WRITE,   /* first write to a clean page: lift write-protection; then edm_done() */
     EDM_RECLAIM,       /* no room: reclaim (or wait for stores), then fault again */
@@ -96,7 +99,7 @@ enum edm_cmd_flag {
 enum edm_reclaim_status {
     EDM_OK = 0,      /* at or under the low watermark: LPET may sleep */
     EDM_RUNNING = 1, /* carry out the commands, then call again */
-    EDM_FAIL = 2     /* nothing can be chosen now; wait for pages under way */
+    EDM_FAIL = 2     /* nothing can be chosen now, no commands: wait for a page under way, then call again */
 };
 
 enum { EDM_CMDS_MAX = 256, EDM_NAME_MAX = 96 };
@@ -162,11 +165,14 @@ void edm_pager_free(edm_pager *p);
 void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *out);
 void edm_installed(edm_pager *p, uint32_t page, uint64_t now);
 void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
+/* An access the driver learned of. Ignored for a page outside the LSPT, in FETCHING, or being taken
+ * out of sight (IDLE or LEAVING, and HELD): whoever touches that one faults. */
 void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now);
 int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out); /* edm_reclaim_status */
 void edm_done(edm_pager *p, uint32_t page, uint64_t now);
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now);     /* 1: gone, drop the frame in the stash.
-    0: rescued meanwhile, drop it too (it was copied). 2: flushed, keep the frame in the stash */
+    0: rescued meanwhile: drop it too, but not before the rescue has copied it (edm_installed).
+    2: flushed, keep the frame in the stash */
 int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now); /* 2: keep the frame. 0: was rescued, drop it */
 void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out); /* evict this very page */
