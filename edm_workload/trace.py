@@ -250,6 +250,27 @@ class Trace:
         page = first[row] + offset
         return Trace(page, **kept, metadata=self.metadata | {"split_from_blocks_of": unit})
 
+    def caveat(self, evict: str, frames: int) -> str | None:
+        """Why miss counts of this trace are not exact for an evictor at a size; None if they are.
+
+        A trace that was not reduced is exact for all. Collapsing takes only hits on the page
+        just referenced: no matter to the optimum and to policies that rank by the last
+        reference or by none. SAD is exact for LRU and the optimum from k frames on.
+        """
+        reduction, k = str(self.metadata.get("reduction", "")), int(self.metadata.get("k", 1))
+        policy = evict.partition(":")[0]
+        if not reduction:
+            return None
+        if "sad" not in reduction:
+            if policy in ("lru", "mru", "belady", "fifo", "random"):
+                return None
+            return f"{self.name} was collapsed: {policy} misses the repeated references"
+        if policy not in ("lru", "belady"):
+            return f"{self.name} was reduced with k={k}: exact for lru and belady, not for {policy}"
+        if frames < k:
+            return f"{self.name} was reduced with k={k}: not exact for {frames} frames"
+        return None
+
     def info(self) -> dict[str, Any]:
         """Counts and metadata, ready for JSON."""
         page_size = int(self.metadata["page_size"])

@@ -125,6 +125,18 @@ def test_concatenate_keeps_shared_columns():
     assert joined.columns == ["page", "write"] and joined.page.tolist() == [1, 2]
 
 
+def test_a_reduced_trace_says_for_whom_it_is_exact():
+    whole = Trace([1])
+    collapsed = Trace([1], metadata={"reduction": "collapsed", "k": 1})
+    reduced = Trace([1], metadata={"reduction": "collapsed, sad", "k": 64})
+    assert whole.caveat("sieve", 1) is None
+    assert collapsed.caveat("fifo", 1) is None and "clock" in collapsed.caveat("clock", 1)
+    assert reduced.caveat("lru", 64) is None and reduced.caveat("belady", 100) is None
+    assert "63 frames" in reduced.caveat("lru", 63)
+    assert "not for fifo" in reduced.caveat("fifo", 100)
+    assert "not for lpet" in reduced.caveat("lpet:rounds=2", 100)
+
+
 def test_saving_where_nothing_can_be_is_one_line(tmp_path):
     with pytest.raises(EdmError, match="cannot write the trace") as caught:
         Trace([1]).save(tmp_path / "no" / "t.parquet")
