@@ -86,7 +86,7 @@ def capture(
         {
             "name": Path(program).name,
             "source": f"lackey: {shlex.join(command)}",
-            "references": "data and instructions" if instructions else "data",
+            "accesses": "data and instructions" if instructions else "data",
             "time": "instructions, 1 counted as 1 ns",
             "exit_code": code,
         }

@@ -216,10 +216,13 @@ class Experiment:
     def resolve(self) -> Resolved:
         """Sizes in pages. Reads the trace file where the region follows from it.
 
-        Raises UsageError when low < high <= limit <= region cannot hold.
+        Raises UsageError when low < high <= limit <= region cannot hold, and for lockstep
+        with several threads.
         """
         from edm_policy.config import watermarks
 
+        if self.run.lockstep and self.workload.threads != 1:
+            raise UsageError("lockstep runs one thread; leave out --threads, or lockstep")
         pages = self._region_pages()
         memory, policy = self.memory, self.policy
         asked = "local" if policy.limit is None else "limit"

@@ -80,6 +80,7 @@ def test_local_above_the_region_is_all_local():
         ({"seed": True}, "seed"),
         ({"writes": 2}, "writes"),
         ({"lockstep": "yes"}, "lockstep"),
+        ({"lockstep": True, "threads": 2}, "one thread"),
         ({"evict": ""}, "evict"),
         ({"network": {"p50": 3}}, "did you mean p50_us"),
         ({"network": {"loss": -1}}, "loss"),
