@@ -1,0 +1,237 @@
+/* LIRS: keeps the pages whose last two uses lie close together.
+ *
+ * Jiang and Zhang, "LIRS: an efficient low inter-reference recency set replacement
+ * policy", SIGMETRICS 2002. C = the limit. LIR pages have a short distance between their last
+ * two uses, and stay; the others are HIR, of which 1 % of C (at least one) are resident.
+ *
+ *    stack S, by last use:  top [h][L][g][L][L][h][g][L] bottom   L LIR, h HIR, g gone (id only)
+ *    queue Q of resident HIR pages:  newest [h][h][x] oldest --> leaves
+ *
+ * - The bottom of S is always LIR: HIR pages below it are taken off (pruning).
+ * - An HIR page used while in S was used again sooner than the bottom LIR page: they change
+ *   places (also if it was gone). The LIR page goes to the newest end of Q, and S is pruned.
+ * - An HIR page used when not in S goes to the top of S and the newest end of Q. (As in the
+ *   implementation this is measured against, the bottom LIR page is then demoted too if
+ *   LIR is full, though nobody takes its place.)
+ * - Q's oldest leaves. If it is in S it stays there, gone, until the pruning reaches it, or S
+ *   is longer than 2C: then who was gone first goes first.
+ *
+ * LIR pages are meant to stay, so there are never more than `low` of them: batches of
+ * evictions are served by Q too. If Q is empty nevertheless, LIR's bottom goes. The order of S
+ * is all there is to it, so exact observation is needed; CLOCK-Pro is what lives
+ * with less. A prefetched page is a new one.
+ */
+#include "lists.h"
+
+static const edm_evictor edm_lirs;
+
+enum { LIR = 1, HIR = 2, GONE = 3, KIND = 3, IN_S = 4, BOUND_FOR_LIR = 8 }; /* the tag */
+
+struct lirs {
+    uint32_t lir, in_q, gone, in_s; /* pages */
+    uint32_t stack_most;            /* bound of S when it was last enforced */
+    edm_link *s;                    /* S, newest = top; its sentinel is entry `pages` */
+    edm_link *q;                    /* Q at sentinel `pages`, the gone at `pages + 1` */
+};
+
+static size_t size(const edm_config *c) {
+    return sizeof(struct lirs) + (2 * (size_t)c->pages + 3) * sizeof(edm_link);
+}
+
+static int init(edm_pager *p, void *mem, void *ctx) {
+    struct lirs *m = mem;
+    (void)ctx;
+    m->s = (edm_link *)(m + 1);
+    m->q = m->s + p->pages + 1;
+    edm_list_init(m->s, p->pages);
+    edm_list_init(m->q, p->pages);
+    edm_list_init(m->q, p->pages + 1);
+    return 0;
+}
+
+static uint32_t lir_most(const edm_pager *p) {
+    uint32_t hir = p->limit < 200 ? 1 : p->limit / 100;
+    uint32_t most = p->limit - hir < p->low ? p->limit - hir : p->low;
+    return most ? most : 1;
+}
+
+static void push(edm_pager *p, struct lirs *m, uint32_t page) {
+    edm_list_push_head(m->s, p->pages, page);
+    edm_set_tag(p, page, edm_tag(p, page) | IN_S);
+    m->in_s++;
+}
+
+static void pop(edm_pager *p, struct lirs *m, uint32_t page) {
+    edm_list_remove(m->s, page);
+    edm_set_tag(p, page, edm_tag(p, page) & ~(unsigned)IN_S);
+    m->in_s--;
+}
+
+/* Into Q or among the gone, as the newest, and out again; IN_S is left as it is. */
+static void enter(edm_pager *p, struct lirs *m, uint32_t page, unsigned kind) {
+    edm_list_push_head(m->q, p->pages + (kind == GONE), page);
+    edm_set_tag(p, page, (edm_tag(p, page) & IN_S) | kind);
+    if (kind == GONE) m->gone++;
+    else m->in_q++;
+}
+
+static void leave(edm_pager *p, struct lirs *m, uint32_t page) {
+    unsigned tag = edm_tag(p, page);
+    edm_list_remove(m->q, page);
+    edm_set_tag(p, page, tag & IN_S);
+    if ((tag & KIND) == GONE) m->gone--;
+    else m->in_q--;
+}
+
+/* Out of everything. */
+static void forget(edm_pager *p, struct lirs *m, uint32_t page) {
+    unsigned tag = edm_tag(p, page);
+    if (tag & IN_S) pop(p, m, page);
+    if ((tag & KIND) == LIR) m->lir--;
+    else if (tag & KIND) leave(p, m, page);
+    edm_set_tag(p, page, 0);
+}
+
+static void prune(edm_pager *p, struct lirs *m) {
+    for (;;) {
+        uint32_t bottom = m->s[p->pages].prev;
+        if (bottom == p->pages || (edm_tag(p, bottom) & KIND) == LIR) return;
+        if ((edm_tag(p, bottom) & KIND) == GONE) forget(p, m, bottom);
+        else pop(p, m, bottom);
+    }
+}
+
+static void demote(edm_pager *p, struct lirs *m) {
+    prune(p, m);
+    uint32_t bottom = m->s[p->pages].prev;
+    pop(p, m, bottom);
+    m->lir--;
+    enter(p, m, bottom, HIR);
+    prune(p, m);
+}
+
+static void make_room(edm_pager *p, struct lirs *m) {
+    while (m->lir >= lir_most(p)) demote(p, m);
+}
+
+/* A page in no list becomes LIR. */
+static void promote(edm_pager *p, struct lirs *m, uint32_t page) {
+    make_room(p, m);
+    edm_set_tag(p, page, LIR);
+    push(p, m, page);
+    m->lir++;
+}
+
+static void trim(edm_pager *p, struct lirs *m) {
+    m->stack_most = p->limit > UINT32_MAX / 2 ? UINT32_MAX : 2 * p->limit;
+    while (m->in_s > m->stack_most && m->gone) forget(p, m, m->q[p->pages + 1].prev);
+}
+
+static void miss(edm_pager *p, uint32_t page) {
+    unsigned known = (edm_tag(p, page) & KIND) == GONE;
+    forget(p, p->ev_mem, page);
+    if (known) edm_set_tag(p, page, BOUND_FOR_LIR);
+}
+
+static void insert(edm_pager *p, uint32_t page) {
+    struct lirs *m = p->ev_mem;
+    int bound = (edm_tag(p, page) & BOUND_FOR_LIR) != 0;
+    forget(p, m, page);
+    if (bound || m->lir < lir_most(p)) {
+        promote(p, m, page);
+    } else {
+        push(p, m, page);
+        enter(p, m, page, HIR);
+    }
+    trim(p, m);
+}
+
+static void keep(edm_pager *p, uint32_t page) {
+    miss(p, page);
+    insert(p, page);
+}
+
+static void touch(edm_pager *p, uint32_t page) {
+    struct lirs *m = p->ev_mem;
+    unsigned tag = edm_tag(p, page);
+    if (EDM_LIKELY((tag & KIND) == LIR)) {
+        if (m->s[p->pages].next == page) return;
+        edm_list_remove(m->s, page);
+        edm_list_push_head(m->s, p->pages, page);
+        prune(p, m);
+        return;
+    }
+    if (tag & IN_S) {
+        forget(p, m, page);
+        promote(p, m, page);
+    } else {
+        make_room(p, m);
+        leave(p, m, page);
+        enter(p, m, page, HIR);
+        push(p, m, page);
+    }
+    trim(p, m);
+}
+
+static void remove_page(edm_pager *p, uint32_t page) {
+    forget(p, p->ev_mem, page);
+    prune(p, p->ev_mem);
+}
+
+static int64_t choose(edm_pager *p) {
+    struct lirs *m = p->ev_mem;
+    if (!m->in_q && m->lir) demote(p, m);
+    if (!m->in_q) return EDM_NONE;
+    uint32_t victim = m->q[p->pages].prev;
+    leave(p, m, victim);
+    if (edm_tag(p, victim) & IN_S) enter(p, m, victim, GONE);
+    return victim;
+}
+
+static int check(const edm_pager *p) {
+    const struct lirs *m = p->ev_mem;
+    uint32_t kinds[4] = {0}, in_s = 0;
+    for (uint32_t i = 0; i < p->pages; i++) {
+        unsigned tag = edm_tag(p, i), kind = tag & KIND;
+        kinds[kind]++;
+        in_s += (tag & IN_S) != 0;
+        if ((kind == LIR || kind == HIR) != edm_check_inserted(p, i)) return -1;
+        if ((kind == LIR || kind == GONE) && !(tag & IN_S)) return -1;
+        if (!kind && tag & IN_S) return -1;
+    }
+    if (kinds[LIR] != m->lir || kinds[HIR] != m->in_q || kinds[GONE] != m->gone || in_s != m->in_s) return -1;
+    if (edm_check_links(p, m->s, p->pages, m->in_s)) return -1;
+    if (edm_check_links(p, m->q, p->pages, m->in_q) || edm_check_links(p, m->q, p->pages + 1, m->gone)) return -1;
+    for (uint32_t at = m->s[p->pages].next; at != p->pages; at = m->s[at].next)
+        if (!(edm_tag(p, at) & IN_S)) return -1;
+    for (uint32_t at = m->q[p->pages].next; at != p->pages; at = m->q[at].next)
+        if ((edm_tag(p, at) & KIND) != HIR) return -1;
+    return m->gone && m->in_s > m->stack_most ? -1 : 0;
+}
+
+static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lirs, r, i); }
+static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lirs, r); }
+
+static const edm_evictor edm_lirs = {
+    .name = "lirs",
+    .summary = "keeps the pages whose last two uses lie close together",
+    .paper = "Jiang and Zhang, SIGMETRICS 2002",
+    .params = "",
+    .needs = EDM_OBSERVE_EXACT,
+    .best = EDM_OBSERVE_EXACT,
+    .bytes_per_page = 2 * sizeof(edm_link),
+    .size = size,
+    .init = init,
+    .miss = miss,
+    .insert = insert,
+    .touch = touch,
+    .choose = choose,
+    .keep = keep,
+    .remove = remove_page,
+    .consume = consume,
+    .classic = classic,
+    .check = check,
+    .idle_note = "",
+};
+
+const edm_evictor *edm_evictor_lirs(void) { return &edm_lirs; }
