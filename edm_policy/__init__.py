@@ -5,6 +5,7 @@ does no I/O, reads no clock, starts no thread; edm_sim and edm_real drive it.
 """
 
 from edm_policy.config import PolicyConfig, PolicyInfo, evictors, prefetchers, watermarks
+from edm_policy.custom import EvictionPolicy, Prefetcher
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_policy.log import LogBuffer, load_log, replay, save_log
 from edm_policy.pager import Command, Pager
@@ -13,10 +14,12 @@ __all__ = [
     "CannotError",
     "Command",
     "EdmError",
+    "EvictionPolicy",
     "LogBuffer",
     "Pager",
     "PolicyConfig",
     "PolicyInfo",
+    "Prefetcher",
     "UsageError",
     "evictors",
     "load_log",

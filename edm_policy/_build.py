@@ -22,13 +22,33 @@ def declarations(header: Path) -> str:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(C / "pager.h"))
-ffibuilder.cdef('extern "Python" void edm_policy_log_sink(void *, const edm_rec *, uint64_t);')
+ffibuilder.cdef(
+    """
+    extern "Python" void edm_policy_log_sink(void *, const edm_rec *, uint64_t);
+    extern "Python+C" void edm_py_miss(void *, uint32_t);
+    extern "Python+C" void edm_py_insert(void *, uint32_t);
+    extern "Python+C" void edm_py_touch(void *, uint32_t);
+    extern "Python+C" int64_t edm_py_choose(void *);
+    extern "Python+C" void edm_py_keep(void *, uint32_t);
+    extern "Python+C" void edm_py_remove(void *, uint32_t);
+    extern "Python+C" void edm_py_pf_fault(void *, uint32_t, int);
+    extern "Python+C" void edm_py_pf_used(void *, uint32_t);
+    extern "Python+C" void edm_py_pf_unused(void *, uint32_t);
+    enum edm_custom_hook { EDM_HOOK_MISS, EDM_HOOK_TOUCH, EDM_HOOK_KEEP, EDM_HOOK_USED,
+                           EDM_HOOK_UNUSED, ... };
+    void edm_custom_evictor(edm_evictor *, const char *, int, int, unsigned);
+    void edm_custom_prefetcher(edm_prefetcher *, const char *, unsigned);
+    int edm_ask_used(edm_pager *, uint32_t);
+    int edm_may_leave(const edm_pager *, int64_t);
+    uint32_t edm_limit_of(const edm_pager *);
+    """
+)
 ffibuilder.set_source(
     "edm_policy._core",
-    '#include "pager.h"',
+    '#include "../custom_glue.h"',
     sources=[os.path.relpath(f, HERE.parent) for f in sorted(C.glob("*.c"))],
     include_dirs=[str(C)],
-    depends=[str(f) for f in [*sorted(C.glob("*.h")), *sorted(C.glob("*.def"))]],
+    depends=[str(f) for f in sorted({*C.glob("*.h"), *C.glob("*.def"), HERE / "custom_glue.h"})],
     extra_compile_args=CFLAGS,
     extra_link_args=LDFLAGS,
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edm_policy._core import ffi, lib
+from edm_policy.custom import OBSERVE, EvictionPolicy, Prefetcher, load_policy
 from edm_policy.errors import UsageError
 
-OBSERVE: tuple[str, ...] = ("faults", "idle", "exact")
 DIRTY: tuple[str, ...] = ("exact", "always")
 
 
@@ -67,6 +68,18 @@ def evictors() -> dict[str, PolicyInfo]:
     return {info.name: info for info in found}
 
 
+def evictor_info(evict: Any) -> PolicyInfo:
+    """What is known of an evictor given by name (parameters may follow) or as an object."""
+    if isinstance(evict, EvictionPolicy):
+        return PolicyInfo(
+            repr(evict), (type(evict).__doc__ or "").split("\n")[0], "", "", evict.needs, evict.best
+        )
+    name = str(evict).split(":")[0]
+    if name not in evictors():
+        raise unknown("evictor", name, evictors())
+    return evictors()[name]
+
+
 def prefetchers() -> dict[str, PolicyInfo]:
     """All registered prefetchers by name."""
     found = (lib.edm_prefetcher_at(i) for i in range(lib.edm_prefetcher_count()))
@@ -87,7 +100,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
 class PolicyConfig:
     """Sizes in pages. `high` and `low` follow from `limit` unless given.
 
-    evict, prefetch: a registered name, with parameters as ``name:key=value:key=value``.
+    evict, prefetch: a registered name, with parameters as ``name:key=value:key=value``; or
+    a policy in Python, as an object, a class or "module:Class" (edm_policy.custom).
     observe: what the driver can tell the policy; "auto" takes the evictor's best, but
     not more than `offered` when a driver names what it has.
     dirty: "exact" (only changed pages are written back) or "always".
@@ -98,8 +112,8 @@ class PolicyConfig:
     limit: int
     high: int | None = None
     low: int | None = None
-    evict: str = "lpet"
-    prefetch: str = "none"
+    evict: Any = "lpet"
+    prefetch: Any = "none"
     observe: str = "auto"
     dirty: str = "exact"
     batch: int = 64
@@ -131,12 +145,11 @@ class PolicyConfig:
             raise unknown("observation", observe, ["auto", *OBSERVE])
         if self.dirty not in DIRTY:
             raise unknown("dirty tracking", self.dirty, DIRTY)
-        if self.prefetch.split(":")[0] not in prefetchers():
-            raise unknown("prefetcher", self.prefetch.split(":")[0], prefetchers())
-        name = self.evict.split(":")[0]
-        if name not in evictors():
-            raise unknown("evictor", name, evictors())
-        info = evictors()[name]
+        prefetch = load_policy(self.prefetch, Prefetcher) or self.prefetch
+        if isinstance(prefetch, str) and prefetch.split(":")[0] not in prefetchers():
+            raise unknown("prefetcher", prefetch.split(":")[0], prefetchers())
+        evict = load_policy(self.evict, EvictionPolicy) or self.evict
+        info = evictor_info(evict)
         have = OBSERVE.index(offered)
         want = OBSERVE.index(info.best if observe == "auto" else observe)
         level = min(want, have) if observe == "auto" else want
@@ -147,16 +160,19 @@ class PolicyConfig:
             )
         if level < OBSERVE.index(info.needs):
             raise UsageError(
-                f"evictor {name} needs observation {info.needs}, and there is only "
+                f"evictor {info.name} needs observation {info.needs}, and there is only "
                 f"{OBSERVE[level]} here; run it in the simulator, or choose another evictor"
             )
-        return replace(self, high=high, low=low, observe=OBSERVE[level])
+        return replace(
+            self, high=high, low=low, observe=OBSERVE[level], evict=evict, prefetch=prefetch
+        )
 
     def as_c(self) -> object:
         """The edm_config struct; the configuration must be resolved."""
         if self.observe == "auto" or self.high is None or self.low is None:
             return self.resolved().as_c()
-        for spec in (self.evict, self.prefetch):
+        evict, prefetch = str(self.evict), str(self.prefetch)
+        for spec in (evict, prefetch):
             if len(spec.encode()) >= lib.EDM_NAME_MAX:
                 raise UsageError(f"'{spec}' is too long for a policy (95 characters at most)")
         c = ffi.new("edm_config *")
@@ -164,6 +180,6 @@ class PolicyConfig:
         c.batch, c.seed = self.batch, self.seed
         c.observe = OBSERVE.index(self.observe)
         c.dirty = DIRTY.index(self.dirty)
-        c.evict = self.evict.encode()
-        c.prefetch = self.prefetch.encode()
+        c.evict = evict.encode()
+        c.prefetch = prefetch.encode()
         return c

@@ -7,7 +7,6 @@ free metadata), a newline, then records as pager.h's edm_rec, little-endian.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,8 @@ class LogBuffer:
 
 def save_log(path: str | Path, config: PolicyConfig, records: NDArray[Any], **extra: Any) -> None:
     """Writes a log file; `extra` goes into its header."""
-    head = {"format": FORMAT, "config": asdict(config), **extra}
+    plain = {k: v if isinstance(v, int | str) else str(v) for k, v in vars(config).items()}
+    head = {"format": FORMAT, "config": plain, **extra}
     with open(path, "wb") as f:
         f.write(json.dumps(head).encode() + b"\n")
         f.write(records.astype(RECORD, copy=False).tobytes())

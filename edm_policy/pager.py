@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edm_policy._core import ffi, lib
 from edm_policy.config import PolicyConfig
-from edm_policy.errors import UsageError
+from edm_policy.custom import EvictionPolicy, Prefetcher
+from edm_policy.errors import EdmError, UsageError
 from edm_policy.log import LogBuffer
 
 
@@ -41,16 +42,37 @@ class Pager:
 
     def __init__(self, config: PolicyConfig, log: LogBuffer | None = None):
         self.config = config.resolved()
+        self._keep: list[object] = []
+        self._hooked: list[EvictionPolicy | Prefetcher] = []
+        evictor, evictor_ctx = self._hook(self.config.evict)
+        prefetcher, prefetcher_ctx = self._hook(self.config.prefetch)
         why = ffi.new("char[256]")
-        raw = lib.edm_pager_new(self.config.as_c(), why, 256)
+        raw = lib.edm_pager_new_with(
+            self.config.as_c(), evictor, evictor_ctx, prefetcher, prefetcher_ctx, why, 256
+        )
         if raw == ffi.NULL:
             raise UsageError(ffi.string(why).decode())
         self.ptr = ffi.gc(raw, lib.edm_pager_free)
         self._out = ffi.new("edm_cmds *")
-        self._keep: list[object] = []
+        for policy in self._hooked:
+            policy.attach(self.ptr, self.config.pages)
         self.log = log
         if log is not None:
             log.attach(self.ptr)
+
+    def _hook(self, policy: object) -> tuple[Any, Any]:
+        """A policy in Python as (struct, handle); NULLs for a registered one."""
+        if not isinstance(policy, EvictionPolicy | Prefetcher):
+            return ffi.NULL, ffi.NULL
+        pair = policy.struct(), ffi.new_handle(policy)
+        self._hooked.append(policy)
+        self._keep.extend(pair)
+        return pair
+
+    def raise_error(self) -> None:
+        """Raises what a policy in Python raised since the last call, if anything."""
+        for policy in self._hooked:
+            policy.raise_error()
 
     def _page(self, page: int) -> int:
         if not 0 <= page < self.config.pages:
@@ -58,6 +80,8 @@ class Pager:
         return page
 
     def _commands(self) -> list[Command]:
+        if self._hooked:
+            self.raise_error()
         out = self._out
         return [Command(OPS[c.op], c.page, c.flags) for c in out.c[0 : out.n]]
 
@@ -67,6 +91,7 @@ class Pager:
 
     def installed(self, page: int, now: int = 0) -> None:
         lib.edm_installed(self.ptr, self._page(page), now)
+        self.raise_error()
 
     def fetch_failed(self, page: int, now: int = 0) -> list[Command]:
         lib.edm_fetch_failed(self.ptr, self._page(page), now, self._out)
@@ -74,6 +99,7 @@ class Pager:
 
     def touched(self, page: int, write: bool = False, now: int = 0) -> None:
         lib.edm_touched(self.ptr, self._page(page), write, now)
+        self.raise_error()
 
     def reclaim(self, maximum: int = 0, now: int = 0) -> tuple[str, list[Command]]:
         """One step of LPET: ("OK" | "RUNNING" | "FAIL", commands); maximum 0 = the batch."""
@@ -87,7 +113,9 @@ class Pager:
         return int(lib.edm_stored(self.ptr, self._page(page), now))
 
     def store_failed(self, page: int, now: int = 0) -> int:
-        return int(lib.edm_store_failed(self.ptr, self._page(page), now))
+        answer = int(lib.edm_store_failed(self.ptr, self._page(page), now))
+        self.raise_error()
+        return answer
 
     def discard(self, page: int, now: int = 0) -> list[Command]:
         lib.edm_discard(self.ptr, self._page(page), now, self._out)
@@ -138,19 +166,25 @@ class Pager:
         if self.config.observe == "idle":
             raise UsageError("a classical cache has no idle marks; use observe exact or faults")
         refs, _keep = self._refs(page, write)
-        return int(lib.edm_run_classic(self.ptr, refs))
+        misses = int(lib.edm_run_classic(self.ptr, refs))
+        self.raise_error()
+        if lib.edm_stopped(self.ptr):
+            raise EdmError(f"{self.config.evict} found nothing to evict; give it more frames")
+        return misses
 
     def consume(
         self, page: NDArray[np.uint32], write: NDArray[np.uint8] | None = None, start: int = 0
     ) -> int:
         """Index of the first reference from `start` on that needs the driver, or n."""
         refs, _keep = self._refs(page, write)
-        return int(lib.edm_consume(self.ptr, refs, start))
+        at = int(lib.edm_consume(self.ptr, refs, start))
+        self.raise_error()
+        return at
 
     def set_future(self, next_use: NDArray[np.uint32]) -> None:
         """For belady: next_use[i] = the next reference to reference i's page, or 2**32 - 1."""
         next_use = np.ascontiguousarray(next_use, dtype=np.uint32)
-        self._keep = [next_use]
+        self._keep.append(next_use)
         lib.edm_set_future(self.ptr, ffi.from_buffer("uint32_t[]", next_use), next_use.size)
 
     def state(self, page: int) -> str:
