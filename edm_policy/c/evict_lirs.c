@@ -10,9 +10,12 @@
  * - The bottom of S is always LIR: HIR pages below it are taken off (pruning).
  * - An HIR page used while in S was used again sooner than the bottom LIR page: they change
  *   places (also if it was gone). The LIR page goes to the newest end of Q, and S is pruned.
- * - An HIR page used when not in S goes to the top of S and the newest end of Q. (As in the
- *   implementation this is measured against, the bottom LIR page is then demoted too if
- *   LIR is full, though nobody takes its place.)
+ * - An HIR page used when not in S goes to the top of S and the newest end of Q. The
+ *   paper leaves it at that. The authors of libCacheSim demote the bottom LIR page at
+ *   that use all the same if LIR is full; and as Q then overflows, its oldest leaves, on a
+ *   hit. quirk=1 does this, so that miss counts can be compared; quirk=0 is the paper. Theirs
+ *   with one frame for HIR holds more than C pages at times: there quirk=1 is the paper too.
+ *   Where commands take time nothing leaves on a hit: Q is one longer until room is needed.
  * - Q's oldest leaves. If it is in S it stays there, gone, until the pruning reaches it, or S
  *   is longer than 2C: then who was gone first goes first.
  *
@@ -30,6 +33,7 @@ enum { LIR = 1, HIR = 2, GONE = 3, KIND = 3, IN_S = 4, BOUND_FOR_LIR = 8 }; /* t
 struct lirs {
     uint32_t lir, in_q, gone, in_s; /* pages */
     uint32_t stack_most;            /* bound of S when it was last enforced */
+    uint32_t quirk;
     edm_link *s;                    /* S, newest = top; its sentinel is entry `pages` */
     edm_link *q;                    /* Q at sentinel `pages`, the gone at `pages + 1` */
 };
@@ -40,7 +44,10 @@ static size_t size(const edm_config *c) {
 
 static int init(edm_pager *p, void *mem, void *ctx) {
     struct lirs *m = mem;
+    double quirk = edm_param(p, "quirk", 1);
     (void)ctx;
+    if (quirk != 0 && quirk != 1) return edm_refuse(p, "lirs: quirk is 0 (as the paper) or 1 (as libCacheSim)");
+    m->quirk = quirk != 0;
     m->s = (edm_link *)(m + 1);
     m->q = m->s + p->pages + 1;
     edm_list_init(m->s, p->pages);
@@ -54,6 +61,9 @@ static uint32_t lir_most(const edm_pager *p) {
     uint32_t most = p->limit - hir < p->low ? p->limit - hir : p->low;
     return most ? most : 1;
 }
+
+/* Q's share; beyond one frame the quirk is in force. */
+static uint32_t hir_most(const edm_pager *p) { return p->limit - lir_most(p); }
 
 static void push(edm_pager *p, struct lirs *m, uint32_t page) {
     edm_list_push_head(m->s, p->pages, page);
@@ -165,9 +175,9 @@ static void touch(edm_pager *p, uint32_t page) {
         forget(p, m, page);
         promote(p, m, page);
     } else {
-        make_room(p, m);
         leave(p, m, page);
         enter(p, m, page, HIR);
+        if (m->quirk && hir_most(p) > 1) make_room(p, m);
         push(p, m, page);
     }
     trim(p, m);
@@ -210,13 +220,26 @@ static int check(const edm_pager *p) {
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lirs, r, i); }
-static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lirs, r); }
+
+/* In the classical cache what the quirk pushes out of Q leaves at once. */
+static void touch_classic(edm_pager *p, uint32_t page) {
+    struct lirs *m = p->ev_mem;
+    int was_lir = (edm_tag(p, page) & KIND) == LIR;
+    touch(p, page);
+    if (!was_lir && m->quirk && m->in_q > hir_most(p)) edm_classic_evict(p, &edm_lirs);
+}
+
+static const edm_evictor edm_lirs_classic = {
+    .miss = miss, .insert = insert, .touch = touch_classic, .choose = choose,
+};
+
+static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lirs_classic, r); }
 
 static const edm_evictor edm_lirs = {
     .name = "lirs",
     .summary = "keeps the pages whose last two uses lie close together",
     .paper = "Jiang and Zhang, SIGMETRICS 2002",
-    .params = "",
+    .params = "quirk=1 (0 or 1): a use of an HIR page that is in Q alone demotes an LIR page, as in libCacheSim",
     .needs = EDM_OBSERVE_EXACT,
     .best = EDM_OBSERVE_EXACT,
     .bytes_per_page = 2 * sizeof(edm_link),
