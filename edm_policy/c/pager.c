@@ -154,6 +154,7 @@ void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *o
             p->stats.write_faults++;
             emit(p, EDM_ALLOW_WRITE, page, 0);
             edm_see_use(p, p->ev, page);
+            if (w & EDM_PREFETCHED) p->pf->fault(p, page, write);
         } else {
             p->stats.retries++;
             emit(p, EDM_RETRY, page, 0);
@@ -275,7 +276,8 @@ int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
     if ((w & EDM_STATE_MASK) != EDM_LEAVING) { /* rescued meanwhile */
         expect(p, page, w & EDM_HELD);
         clear(p, page, EDM_HELD);
-        if (w & EDM_DIRTY) set(p, page, EDM_COPY); /* a clean page was dropped, not stored */
+        /* A clean page was dropped, not stored; of a poisoned one nobody knows any more. */
+        if ((w & EDM_DIRTY) || edm_state_of(p, page) == EDM_POISONED) set(p, page, EDM_COPY);
         return 0;
     }
     if (w & EDM_DIRTY) {

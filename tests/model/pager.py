@@ -1,0 +1,333 @@
+"""What pager.h promises, in plain Python: events in, commands out. No claim to speed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from edm_policy import PolicyConfig
+from model.evictors import BUSY, EVICTORS, UNUSED, USED
+
+WRITE, DIRTY, LEAVING, KEEP, IDLE, COPY, DIRECT = 1, 2, 4, 8, 16, 32, 64
+LSPT = ("FETCHING", "RESIDENT", "IDLE", "LEAVING")
+MOST = 256  # commands in one answer
+
+
+@dataclass
+class Page:
+    state: str = "NEW"
+    dirty: bool = False
+    copy: bool = False
+    held: bool = False
+    pending: bool = False  # NEW, REMOTE: announced; FETCHING, LEAVING: its place is kept
+    prefetched: bool = False
+
+
+class Model:
+    """The pager. `ahead`: a prefetcher that wishes for that many pages after a fault."""
+
+    def __init__(self, config: PolicyConfig, ahead: int = 0):
+        self.config = config
+        self.low, self.high, self.limit = config.low or 0, config.high or 0, config.limit
+        self.observe = config.observe
+        self.always = config.dirty == "always"
+        self.ahead = ahead
+        self.pages = [Page() for _ in range(config.pages)]
+        self.ref: set[int] = set()
+        self.commands: list[tuple[str, int, int]] = []
+        self.stats: Counter[str] = Counter()
+        self.session = 0
+        self.in_session = self.awake = False
+        self.passed = 0
+        self.evictor = EVICTORS[config.evict](self, config.seed)
+
+    # ---- looking ----
+
+    @property
+    def resident(self) -> int:
+        return sum(page.state in LSPT for page in self.pages)
+
+    @property
+    def leaving(self) -> int:
+        return sum(page.state == "LEAVING" for page in self.pages)
+
+    def takeable(self, n: int) -> bool:
+        return self.pages[n].state in ("RESIDENT", "IDLE") and not self.pages[n].held
+
+    def used(self, n: int) -> int:
+        """Was it used since it was last looked at? Asking is the next look."""
+        if self.observe == "exact":
+            was = n in self.ref
+            self.ref.discard(n)
+            return USED if was else UNUSED
+        if self.observe == "faults":
+            return UNUSED
+        if not self.takeable(n):
+            self.passed += 1
+            return BUSY if self.commands or self.passed > self.resident else USED
+        page = self.pages[n]
+        if page.state == "IDLE":
+            return UNUSED
+        if len(self.commands) >= MOST - 1:
+            return BUSY
+        page.state, page.held = "IDLE", True
+        self.stats["marks"] += 1
+        self.say("MARK_IDLE", n)
+        return USED
+
+    # ---- answering ----
+
+    def say(self, op: str, n: int, flags: int = 0) -> None:
+        self.commands.append((op, n, flags))
+
+    def answer(self) -> list[tuple[str, int, int]]:
+        said, self.commands = self.commands, []
+        return said
+
+    def wake(self) -> None:
+        if not self.awake:
+            self.awake = True
+            self.stats["wakes"] += 1
+            self.say("WAKE_LPET", 0)
+
+    def prefetch_seen(self, n: int) -> None:
+        self.pages[n].prefetched = False
+        self.stats["prefetch_hits"] += 1
+
+    def prefetch_lost(self, n: int) -> None:
+        if self.pages[n].prefetched:
+            self.pages[n].prefetched = False
+            self.stats["prefetch_unused"] += 1
+
+    def see_use(self, n: int) -> None:
+        if self.pages[n].prefetched:
+            self.prefetch_seen(n)
+        self.evictor.touch(n)
+
+    def read_ahead(self, n: int) -> None:
+        for m in range(n + 1, min(n + 1 + self.ahead, len(self.pages))):
+            page = self.pages[m]
+            if page.state == "REMOTE" and not page.held and not page.pending:
+                if self.resident >= self.limit:
+                    return
+                page.state, page.prefetched = "FETCHING", True
+                self.stats["prefetches"] += 1
+                self.say("PREFETCH", m, WRITE if self.always else 0)
+
+    # ---- events ----
+
+    def fault(self, n: int, write: bool) -> list[tuple[str, int, int]]:
+        page = self.pages[n]
+        if page.state == "POISONED":
+            self.say("POISON", n)
+        elif page.state == "FETCHING" or page.held:
+            self.stats["waits"] += 1
+            self.say("WAIT", n)
+            if page.state == "FETCHING" and page.prefetched:
+                self.stats["prefetch_late"] += 1
+                self.prefetch_seen(n)
+                self.read_ahead(n)
+        elif page.state == "RESIDENT" and write and not page.dirty:
+            page.dirty = page.held = True
+            self.stats["faults"] += 1
+            self.stats["write_faults"] += 1
+            self.say("ALLOW_WRITE", n)
+            hit = page.prefetched
+            self.see_use(n)
+            if hit:
+                self.read_ahead(n)
+        elif page.state == "RESIDENT":
+            self.stats["retries"] += 1
+            self.say("RETRY", n)
+        elif page.state in ("NEW", "REMOTE"):
+            self.miss(n, write)
+        else:
+            self.rescue(n, write)
+        return self.answer()
+
+    def miss(self, n: int, write: bool) -> None:
+        page = self.pages[n]
+        here = self.resident - self.leaving
+        if self.resident >= self.limit:
+            self.stats["stalls"] += not page.pending
+            self.say("RECLAIM", n, DIRECT if page.pending else 0)
+            page.pending = True
+            if here >= self.high:
+                self.wake()
+            return
+        write = write or self.always
+        page.pending = False
+        page.state = "FETCHING"
+        page.dirty = write
+        self.stats["faults"] += 1
+        self.stats["fetches" if page.copy else "zero_fills"] += 1
+        self.say("FETCH" if page.copy else "ZERO_FILL", n, WRITE if write else 0)
+        if here >= self.high:
+            self.wake()
+        self.read_ahead(n)
+
+    def rescue(self, n: int, write: bool) -> None:
+        page = self.pages[n]
+        leaving = page.state == "LEAVING"
+        has_place = not leaving or page.pending
+        page.state, page.pending = "FETCHING", True
+        page.dirty = page.dirty or write or self.always
+        page.held = leaving
+        self.stats["faults"] += 1
+        self.stats["rescues"] += 1
+        self.say("RESCUE", n, (LEAVING if leaving else 0) | (WRITE if page.dirty else 0))
+        if page.prefetched:
+            self.prefetch_seen(n)
+            self.read_ahead(n)
+        (self.evictor.touch if has_place else self.evictor.keep)(n)
+
+    def installed(self, n: int) -> None:
+        page = self.pages[n]
+        page.state = "RESIDENT"
+        page.dirty = page.dirty or self.always
+        if not page.pending:
+            self.evictor.insert(n)
+        page.pending = False
+
+    def fetch_failed(self, n: int) -> list[tuple[str, int, int]]:
+        page = self.pages[n]
+        if page.pending:
+            self.evictor.remove(n)
+        self.prefetch_lost(n)
+        page.state, page.pending, page.dirty = "POISONED", False, False
+        self.stats["store_errors"] += 1
+        self.stats["poisoned"] += 1
+        self.say("POISON", n)
+        return self.answer()
+
+    def touched(self, n: int, write: bool) -> None:
+        page = self.pages[n]
+        if page.state == "LEAVING" and not page.held:
+            has_place, page.pending, page.held = page.pending, False, True
+            page.state = "RESIDENT"
+            self.stats["rescues"] += 1
+            if has_place:
+                self.see_use(n)
+            else:
+                self.evictor.keep(n)
+        elif page.state == "RESIDENT" or (page.state == "IDLE" and not page.held):
+            page.state = "RESIDENT"
+            self.see_use(n)
+        else:
+            return
+        page.dirty = page.dirty or write or self.always
+
+    def consume(self, n: int, write: bool) -> int:
+        page = self.pages[n]
+        if page.state != "RESIDENT" or (write and not page.dirty):
+            return 0
+        self.stats["refs"] += 1
+        if self.observe == "exact":
+            self.see_use(n)
+        return 1
+
+    def send_away(self, n: int, extra: int) -> None:
+        page = self.pages[n]
+        flags = extra | (DIRTY if page.dirty else 0) | (IDLE if page.state == "IDLE" else 0)
+        page.state, page.held = "LEAVING", True
+        if extra & KEEP:
+            page.pending = True
+        else:
+            self.prefetch_lost(n)
+        self.say("EVICT", n, flags)
+
+    def reclaim(self, most: int) -> tuple[str, list[tuple[str, int, int]]]:
+        if not 0 < most <= self.config.batch:
+            most = self.config.batch
+        self.stats["reclaims"] += 1
+        self.passed = 0
+        if not self.in_session:
+            self.in_session = True
+            self.session += 1
+        evicted = skipped = 0
+        while self.resident - self.leaving > self.low:
+            if evicted == most or len(self.commands) >= MOST:
+                return "RUNNING", self.answer()
+            victim = self.evictor.choose()
+            if victim >= 0 and self.takeable(victim):
+                self.send_away(victim, 0)
+                evicted += 1
+                continue
+            if victim >= 0:
+                self.evictor.keep(victim)
+                skipped += 1
+            if victim < 0 or skipped > self.resident:
+                return ("RUNNING" if self.commands else "FAIL"), self.answer()
+        self.in_session = self.awake = False
+        return "OK", self.answer()
+
+    def done(self, n: int) -> None:
+        self.pages[n].held = False
+
+    def stored(self, n: int) -> int:
+        page = self.pages[n]
+        if page.state != "LEAVING":
+            page.held = False
+            page.copy = page.copy or page.dirty or page.state == "POISONED"
+            return 0
+        self.stats["writebacks" if page.dirty else "clean_drops"] += 1
+        page.copy = page.copy or page.dirty
+        page.dirty = False
+        if page.pending:
+            page.state, page.pending = "IDLE", False
+            return 2
+        self.stats["evictions"] += 1
+        page.state = "REMOTE" if page.copy else "NEW"
+        return 1
+
+    def store_failed(self, n: int) -> int:
+        page = self.pages[n]
+        self.stats["store_errors"] += 1
+        if page.state != "LEAVING":
+            page.held = False
+            return 0
+        page.state = "IDLE"
+        if not page.pending:
+            self.evictor.keep(n)
+        page.pending = False
+        return 2
+
+    def discard(self, n: int) -> list[tuple[str, int, int]]:
+        page = self.pages[n]
+        if page.held or page.state in ("FETCHING", "LEAVING"):
+            self.say("WAIT", n)
+        elif page.state != "NEW":
+            if page.state in ("RESIDENT", "IDLE"):
+                self.evictor.remove(n)
+            self.prefetch_lost(n)
+            flags = (IDLE if page.state == "IDLE" else 0) | (COPY if page.copy else 0)
+            self.pages[n] = Page(held=True)
+            self.stats["discards"] += 1
+            self.say("DISCARD", n, flags)
+        return self.answer()
+
+    def recall(self, n: int) -> list[tuple[str, int, int]]:
+        if self.takeable(n):
+            self.evictor.remove(n)
+            self.send_away(n, 0)
+        elif self.pages[n].state in LSPT:
+            self.say("WAIT", n)
+        return self.answer()
+
+    def flush(self, n: int) -> list[tuple[str, int, int]]:
+        if self.pages[n].dirty:
+            if self.takeable(n):
+                self.send_away(n, KEEP)
+            else:
+                self.say("WAIT", n)
+        return self.answer()
+
+    def adopt(self, n: int) -> bool:
+        page = self.pages[n]
+        if page.state != "NEW" or page.held:
+            return False
+        page.state, page.copy = "REMOTE", True
+        return True
+
+    def resize(self, low: int, high: int, limit: int) -> None:
+        self.low, self.high, self.limit = low, high, limit
