@@ -111,7 +111,7 @@ class PagerMachine(RuleBasedStateMachine):
 
 TestPagerAgainstTheModel = PagerMachine.TestCase
 TestPagerAgainstTheModel.settings = settings(
-    max_examples=100, stateful_step_count=60, deadline=None
+    max_examples=300, stateful_step_count=80, deadline=None
 )
 
 

@@ -80,19 +80,6 @@ EDM_INLINE int edm_takeable(const edm_pager *p, uint32_t page) {
     return (s == EDM_RESIDENT || s == EDM_IDLE) && !(w & EDM_HELD);
 }
 
-/* Is the page in the evictor's hands? PENDING: it is on its way with its place kept. */
-EDM_INLINE int edm_known(const edm_pager *p, uint32_t page) {
-    uint16_t w = p->word[page];
-    unsigned s = w & EDM_STATE_MASK;
-    return s == EDM_RESIDENT || s == EDM_IDLE || (edm_in_lspt(s) && (w & EDM_PENDING));
-}
-
-/* For check() hooks. Pages the evictor must hold, and how many of them a list of it holds;
- * -1: its links are broken, or it holds a page that it must not. */
-int64_t edm_known_pages(const edm_pager *p);
-struct edm_link;
-int64_t edm_known_in_list(const edm_pager *p, const struct edm_link *l, uint32_t sentinel);
-
 EDM_INLINE uint64_t edm_random(edm_pager *p) { /* splitmix64 (Steele, Lea, Flood 2014) */
     uint64_t z = (p->rng += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

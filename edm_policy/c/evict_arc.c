@@ -59,16 +59,21 @@ static void miss(edm_pager *p, uint32_t page) {
     if (where) edm_set_tag(p, page, BOUND_FOR_T2);
 }
 
-/* The page becomes the newest of its list; then the ghosts are brought within their bounds. */
-static void enter(edm_pager *p, struct arc *s, uint32_t page, unsigned list) {
+/* Ghosts leave until the bounds hold; after a resize() a victim's ghost may be over them. */
+static void bound(edm_pager *p, struct arc *s) {
     const uint32_t *n = s->l.count;
-    edm_exit(p, &s->l, page);
-    edm_enter(p, &s->l, page, list);
     s->most = p->limit;
-    s->from_b2 = 0;
     while (n[B1] && n[T1] + n[B1] > s->most) edm_exit(p, &s->l, edm_oldest(p, &s->l, B1));
     while (n[B2] && (uint64_t)n[T1] + n[T2] + n[B1] + n[B2] > 2 * (uint64_t)s->most)
         edm_exit(p, &s->l, edm_oldest(p, &s->l, B2));
+}
+
+/* The page becomes the newest of its list; then the ghosts are brought within their bounds. */
+static void enter(edm_pager *p, struct arc *s, uint32_t page, unsigned list) {
+    edm_exit(p, &s->l, page);
+    edm_enter(p, &s->l, page, list);
+    s->from_b2 = 0;
+    bound(p, s);
 }
 
 static void insert(edm_pager *p, uint32_t page) {
@@ -104,6 +109,7 @@ static int64_t choose(edm_pager *p) {
         if (used == EDM_UNUSED) {
             edm_exit(p, &s->l, page);
             edm_enter(p, &s->l, page, list == T1 ? B1 : B2);
+            bound(p, s);
             return page;
         }
         edm_renew(p, &s->l, page);

@@ -49,14 +49,19 @@ static double ratio(uint32_t a, uint32_t b) {
     return q > 1 ? q : 1;
 }
 
-static void enter(edm_pager *p, struct car *s, uint32_t page, unsigned list) {
+/* Ghosts leave until the bounds hold; after a resize() a victim's ghost may be over them. */
+static void bound(edm_pager *p, struct car *s) {
     const uint32_t *n = s->l.count;
-    edm_exit(p, &s->l, page);
-    edm_enter(p, &s->l, page, list);
     s->most = p->limit;
     while (n[B1] && n[T1] + n[B1] > s->most) edm_exit(p, &s->l, edm_oldest(p, &s->l, B1));
     while (n[B2] && (uint64_t)n[T1] + n[T2] + n[B1] + n[B2] > 2 * (uint64_t)s->most)
         edm_exit(p, &s->l, edm_oldest(p, &s->l, B2));
+}
+
+static void enter(edm_pager *p, struct car *s, uint32_t page, unsigned list) {
+    edm_exit(p, &s->l, page);
+    edm_enter(p, &s->l, page, list);
+    bound(p, s);
 }
 
 static void insert(edm_pager *p, uint32_t page) {
@@ -103,6 +108,7 @@ static int64_t choose(edm_pager *p) {
         edm_exit(p, &s->l, page);
         if (!seen) {
             edm_enter(p, &s->l, page, list == T1 ? B1 : B2);
+            bound(p, s);
             return page;
         }
         edm_enter(p, &s->l, page, T2);

@@ -195,6 +195,7 @@ static int64_t choose(edm_pager *p) {
     uint32_t victim = m->q[p->pages].prev;
     leave(p, m, victim);
     if (edm_tag(p, victim) & IN_S) enter(p, m, victim, GONE);
+    trim(p, m);
     return victim;
 }
 

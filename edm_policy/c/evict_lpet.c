@@ -13,8 +13,7 @@
  * It is CLOCK whose new page enters with its bit set, with the bound of one round a
  * session. A session lasts from LPET's wake at the high watermark to the low one.
  */
-#include "core.h"
-#include "list.h"
+#include "lists.h"
 
 static const edm_evictor edm_lpet;
 
@@ -90,8 +89,7 @@ static int64_t choose(edm_pager *p) {
 
 static int check(const edm_pager *p) {
     const struct lpet *s = p->ev_mem;
-    int64_t known = edm_known_in_list(p, s->link, p->pages);
-    return known == s->count && known == edm_known_pages(p) ? 0 : -1;
+    return edm_check_ring(p, s->link, p->pages, s->count);
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lpet, r, i); }

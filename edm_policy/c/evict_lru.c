@@ -6,8 +6,7 @@
  * idle and goes round once more; a page found untouched since its mark is evicted, and
  * a rescue is a use.
  */
-#include "core.h"
-#include "list.h"
+#include "lists.h"
 
 static const edm_evictor edm_lru;
 
@@ -51,7 +50,7 @@ static int64_t choose(edm_pager *p) {
 static void remove_page(edm_pager *p, uint32_t page) { edm_list_remove(p->ev_mem, page); }
 
 static int check(const edm_pager *p) {
-    return edm_known_in_list(p, p->ev_mem, p->pages) == edm_known_pages(p) ? 0 : -1;
+    return edm_check_ring(p, p->ev_mem, p->pages, edm_inserted_count(p));
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lru, r, i); }

@@ -15,6 +15,12 @@ int edm_check_inserted(const edm_pager *p, uint32_t page) {
     }
 }
 
+uint32_t edm_inserted_count(const edm_pager *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->pages; i++) n += (uint32_t)edm_check_inserted(p, i);
+    return n;
+}
+
 int edm_check_links(const edm_pager *p, const edm_link *link, uint32_t sentinel, uint32_t count) {
     uint32_t at = sentinel;
     for (uint32_t n = 0; n <= count; n++) {
@@ -28,9 +34,7 @@ int edm_check_links(const edm_pager *p, const edm_link *link, uint32_t sentinel,
 }
 
 int edm_check_ring(const edm_pager *p, const edm_link *link, uint32_t sentinel, uint32_t count) {
-    uint32_t held = 0;
-    for (uint32_t i = 0; i < p->pages; i++) held += (uint32_t)edm_check_inserted(p, i);
-    if (held != count || edm_check_links(p, link, sentinel, count)) return -1;
+    if (edm_inserted_count(p) != count || edm_check_links(p, link, sentinel, count)) return -1;
     for (uint32_t at = link[sentinel].next; at != sentinel; at = link[at].next)
         if (!edm_check_inserted(p, at)) return -1;
     return 0;

@@ -1,6 +1,5 @@
 /* make.c: making and freeing a pager, its parameters, and looking at it. */
 #include "core.h"
-#include "list.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,19 +162,6 @@ void *edm_own(edm_pager *p) { return p->ev_mem; }
 void *edm_own_ctx(edm_pager *p) { return p->ev_ctx; }
 void *edm_prefetch_own(edm_pager *p) { return p->pf_mem; }
 void *edm_prefetch_ctx(edm_pager *p) { return p->pf_ctx; }
-
-int64_t edm_known_pages(const edm_pager *p) {
-    int64_t n = 0;
-    for (uint32_t i = 0; i < p->pages; i++) n += edm_known(p, i);
-    return n;
-}
-
-int64_t edm_known_in_list(const edm_pager *p, const edm_link *l, uint32_t sentinel) {
-    int64_t n = 0;
-    for (uint32_t e = l[sentinel].next, before = sentinel; e != sentinel; before = e, e = l[e].next, n++)
-        if (e >= p->pages || l[e].prev != before || n >= p->pages || !edm_known(p, e)) return -1;
-    return n;
-}
 
 /* May a page at rest in this state carry these flags? */
 static int word_ok(const edm_pager *p, uint16_t w) {

@@ -343,5 +343,5 @@ def random_step(world: World, draw: Callable[[int], int]) -> None:
     ):
         if waiting:
             end = bad if bad and draw(8) == 0 else good
-            choices += [lambda end=end, at=waiting: end(at[draw(len(at))])] * 3  # type: ignore
+            choices += [lambda end=end, at=waiting: end(at[draw(len(at))])] * 3  # type: ignore[misc]
     choices[draw(len(choices))]()
