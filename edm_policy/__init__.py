@@ -4,6 +4,7 @@ A deterministic state machine in C (c/pager.h is the contract) under a Python fa
 does no I/O, reads no clock, starts no thread; edm_sim and edm_real drive it.
 """
 
+from edm_policy.bounds import DirtyBound, dirty_bound, gap_closed, next_uses, optimum
 from edm_policy.config import PolicyConfig, PolicyInfo, evictors, prefetchers, watermarks
 from edm_policy.custom import EvictionPolicy, Prefetcher
 from edm_policy.errors import CannotError, EdmError, UsageError
@@ -13,6 +14,7 @@ from edm_policy.pager import Command, Pager
 __all__ = [
     "CannotError",
     "Command",
+    "DirtyBound",
     "EdmError",
     "EvictionPolicy",
     "LogBuffer",
@@ -21,8 +23,12 @@ __all__ = [
     "PolicyInfo",
     "Prefetcher",
     "UsageError",
+    "dirty_bound",
     "evictors",
+    "gap_closed",
     "load_log",
+    "next_uses",
+    "optimum",
     "prefetchers",
     "replay",
     "save_log",

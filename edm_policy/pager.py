@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_policy._core import ffi, lib
-from edm_policy.config import PolicyConfig
+from edm_policy.config import PolicyConfig, evictors
 from edm_policy.custom import EvictionPolicy, Prefetcher
 from edm_policy.errors import EdmError, UsageError
 from edm_policy.log import LogBuffer
@@ -56,6 +56,9 @@ class Pager:
         self._out = ffi.new("edm_cmds *")
         for policy in self._hooked:
             policy.attach(self.ptr, self.config.pages)
+        known = evictors().get(str(self.config.evict).split(":")[0])
+        self._needs_future = known is not None and known.needs_future
+        self._future = np.empty(0, np.uint32)
         self.log = log
         if log is not None:
             log.attach(self.ptr)
@@ -141,6 +144,11 @@ class Pager:
         self, page: NDArray[np.uint32], write: NDArray[np.uint8] | None
     ) -> tuple[object, list[object]]:
         page = np.ascontiguousarray(page, dtype=np.uint32)
+        if self._needs_future and self._future.size < page.size:
+            raise UsageError(
+                f"{self.config.evict} needs to know the future: call set_future(next_uses(pages, "
+                f"{self.config.pages})) first; simulation only"
+            )
         if page.size and int(page.max()) >= self.config.pages:
             raise IndexError(f"page {int(page.max())} of a region of {self.config.pages}")
         keep: list[object] = [page]
@@ -155,9 +163,7 @@ class Pager:
             refs.write = ffi.from_buffer("uint8_t[]", write)
         return refs, keep
 
-    def run_classic(
-        self, page: NDArray[np.uint32], write: NDArray[np.uint8] | None = None
-    ) -> int:
+    def run_classic(self, page: NDArray[np.uint32], write: NDArray[np.uint8] | None = None) -> int:
         """All references through the pager as a classical cache; returns the misses.
 
         page: u32[n], each below config.pages. Releases the GIL. Raises UsageError under
@@ -184,7 +190,7 @@ class Pager:
     def set_future(self, next_use: NDArray[np.uint32]) -> None:
         """For belady: next_use[i] = the next reference to reference i's page, or 2**32 - 1."""
         next_use = np.ascontiguousarray(next_use, dtype=np.uint32)
-        self._keep.append(next_use)
+        self._future = next_use
         lib.edm_set_future(self.ptr, ffi.from_buffer("uint32_t[]", next_use), next_use.size)
 
     def state(self, page: int) -> str:

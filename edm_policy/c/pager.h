@@ -190,6 +190,8 @@ void edm_stop(edm_pager *p); /* from a hook: the loop under way ends before its 
 int edm_stopped(const edm_pager *p); /* it did (or no victim could be had); cleared by the next run */
 /* Belady: next[i] is the reference after i to the same page, or UINT32_MAX; kept by pointer. */
 void edm_set_future(edm_pager *p, const uint32_t *next, uint64_t n);
+/* Fills next[0..n), n < 2^32; `last` has an entry per page, all UINT32_MAX, and is used up. */
+void edm_next_uses(const uint32_t *page, uint64_t n, uint32_t *last, uint32_t *next);
 void edm_set_position(edm_pager *p, uint64_t i); /* where in `next` the driver is */
 
 /* Looking. */

@@ -1,0 +1,139 @@
+"""lfu, belady, wtinylfu, mglru, hyperbolic, clock-pro: to the miss what the references say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import misses
+
+from edm_policy import Pager, PolicyConfig, UsageError, evictors, next_uses
+
+OURS = ["lfu", "lfu:aging=37", "lfu:aging=1", "belady"]
+DATA = Path(__file__).parents[2] / "shared" / "data"
+SIZES = [*range(1, 21), 33, 64, 100, 199, 260]
+
+every_one = pytest.mark.parametrize("evict", OURS)
+
+
+def run(evict: str, page: np.ndarray, size: int, pages: int | None = None) -> Pager:
+    """A pager after the whole trace, as a classical cache of `size` frames."""
+    pages = pages or int(page.max(initial=0)) + 1
+    config = PolicyConfig(
+        pages=pages, limit=size, high=size, low=size - 1, evict=evict, observe="exact"
+    )
+    pager = Pager(config)
+    if evictors()[evict.split(":")[0]].needs_future:
+        pager.set_future(next_uses(page, pages))
+    pager.run_classic(page)
+    return pager
+
+
+def count(evict: str, page: np.ndarray, size: int) -> int:
+    return run(evict, page, size).stats()["faults"]
+
+
+def traces() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(20)
+    n, pages = 3000, 260
+    skewed = np.minimum(rng.zipf(1.2, n) - 1, pages - 1)
+    loop = np.arange(n) % 150
+    return {
+        "uniform": rng.integers(0, pages, n).astype(np.uint32),
+        "zipf": skewed.astype(np.uint32),
+        "loop": loop.astype(np.uint32),
+        "scan and zipf": np.where(rng.random(n) < 0.4, np.arange(n) % pages, skewed).astype("u4"),
+        "phases": (skewed // 2 + (np.arange(n) // 700) * 40).astype(np.uint32) % pages,
+    }
+
+
+TRACES = traces()
+
+
+@every_one
+@pytest.mark.parametrize("trace", TRACES)
+def test_misses_are_those_of_the_reference(evict: str, trace: str) -> None:
+    name, _, text = evict.partition(":")
+    params = {k: int(v) for k, v in (pair.split("=") for pair in text.split(":") if pair)}
+    page = TRACES[trace]
+    ours = {size: count(evict, page, size) for size in SIZES}
+    assert ours == {size: misses(name, page.tolist(), size, **params) for size in SIZES}
+
+
+@every_one
+@settings(deadline=None, max_examples=60)
+@given(trace=st.lists(st.integers(0, 30), max_size=400), size=st.integers(1, 20))
+def test_any_short_trace_agrees_with_the_reference(evict: str, trace: list[int], size: int) -> None:
+    name, _, text = evict.partition(":")
+    params = {k: int(v) for k, v in (pair.split("=") for pair in text.split(":") if pair)}
+    pager = run(evict, np.array(trace, np.uint32), size, pages=31)
+    assert pager.stats()["faults"] == misses(name, trace, size, **params)
+    assert pager.check()
+    assert pager.resident <= size
+
+
+def known() -> list[tuple[str, int, str]]:
+    if not DATA.is_dir():
+        return []
+    expected = json.loads((DATA / "expected.json").read_text())["traces"]
+    return [
+        (trace, int(size), name)
+        for trace, entry in expected.items()
+        for size, by_name in entry["misses"].items()
+        for name in by_name
+        if name in OURS
+    ]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")
+@pytest.mark.parametrize("trace", sorted({trace for trace, _, _ in known()}))
+def test_misses_are_those_computed_elsewhere(trace: str) -> None:
+    entry = json.loads((DATA / "expected.json").read_text())["traces"][trace]
+    packed = (DATA / entry["file"]).read_bytes()
+    ids = np.frombuffer(zstandard.ZstdDecompressor().decompressobj().decompress(packed), "<u4")
+    page = np.unique(ids, return_inverse=True)[1].astype(np.uint32)
+    for size, by_name in entry["misses"].items():
+        want = {name: by_name[name] for name in OURS if name in by_name}
+        assert {name: count(name, page, int(size)) for name in want} == want
+
+
+@settings(deadline=None, max_examples=100)
+@given(trace=st.lists(st.integers(0, 40), max_size=300), size=st.integers(1, 20))
+def test_belady_is_never_beaten(trace: list[int], size: int) -> None:
+    page = np.array(trace, np.uint32)
+    best = run("belady", page, size, pages=41).stats()["faults"]
+    for name in evictors():
+        try:
+            pager = run(name, page, size, pages=41)
+        except UsageError:  # a size it refuses, in words
+            continue
+        assert pager.stats()["faults"] >= best, name
+        assert pager.resident <= size
+        assert pager.check()
+
+
+def test_belady_without_its_future_is_refused_in_words() -> None:
+    pager = Pager(PolicyConfig(pages=10, limit=4, evict="belady"))
+    with pytest.raises(UsageError, match="future"):
+        pager.run_classic(np.arange(10, dtype=np.uint32))
+
+
+@every_one
+@pytest.mark.parametrize("pages", [1, 1000, 100_000])
+def test_memory_is_what_is_documented(evict: str, pages: int) -> None:
+    info = evictors()[evict.split(":")[0]]
+    assert info.bytes_per_page <= 32
+    limit = max(1, pages - 1)
+    pager = Pager(PolicyConfig(pages=pages, limit=limit, high=limit, low=limit - 1, evict=evict))
+    assert pager.bytes <= pages * (2 + info.bytes_per_page) + 4096
+
+
+@pytest.mark.parametrize("evict", ["lfu:aging=-1", "lfu:aging=nan", "lfu:size=3"])
+def test_parameters_that_make_no_sense_are_refused(evict: str) -> None:
+    with pytest.raises(UsageError):
+        Pager(PolicyConfig(pages=10, limit=4, evict=evict))
