@@ -164,13 +164,11 @@ class Pager:
         return refs, keep
 
     def run_classic(self, page: NDArray[np.uint32], write: NDArray[np.uint8] | None = None) -> int:
-        """All references through the pager as a classical cache; returns the misses.
+        """All references, the pager being its own driver; returns the misses.
 
-        page: u32[n], each below config.pages. Releases the GIL. Raises UsageError under
-        observation "idle": there are no marks here, every reference is seen.
+        page: u32[n], each below config.pages. Releases the GIL. Under observation idle or
+        faults the events themselves run, every command carried out at once.
         """
-        if self.config.observe == "idle":
-            raise UsageError("a classical cache has no idle marks; use observe exact or faults")
         refs, _keep = self._refs(page, write)
         misses = int(lib.edm_run_classic(self.ptr, refs))
         self.raise_error()

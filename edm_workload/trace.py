@@ -298,3 +298,14 @@ def concatenate(traces: Sequence[Trace]) -> Trace:
     shared = [n for n in traces[0].columns if n != "t_ns" and all(n in t.columns for t in traces)]
     joined = {name: np.concatenate([getattr(t, name) for t in traces]) for name in shared}
     return Trace(**joined, metadata=dict(traces[0].metadata))
+
+
+def bundled_trace() -> Path:
+    """The real trace that comes with the project (see traces/MANIFEST).
+
+    Raises EdmError where only the packages were installed, without traces/.
+    """
+    path = Path(__file__).resolve().parent.parent / "traces" / "sqlite.parquet"
+    if not path.exists():
+        raise EdmError(f"{path}: not here; run from the project's checkout, or give --trace")
+    return path
