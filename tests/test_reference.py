@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reference import POLICIES, Step, first_difference, make, misses, steps
 from reference.arc import Arc
 from reference.car import Car

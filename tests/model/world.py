@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from edm_policy._core import ffi, lib
 
 from edm_policy import LogBuffer, Pager, PolicyConfig, replay
-from edm_policy._core import ffi, lib
 from model.pager import COPY, DIRTY, IDLE, WRITE, Model
 
 TORN = -1  # what a failed write may leave in the store
