@@ -80,6 +80,15 @@ EDM_INLINE int edm_takeable(const edm_pager *p, uint32_t page) {
     return (s == EDM_RESIDENT || s == EDM_IDLE) && !(w & EDM_HELD);
 }
 
+/* Is the page in the evictor's hands: given to it, and not given back? PENDING: a rescue or a
+ * flush is under way, its place is kept. For check() hooks, with the count of such pages. */
+EDM_INLINE int edm_known(const edm_pager *p, uint32_t page) {
+    uint16_t w = p->word[page];
+    unsigned s = w & EDM_STATE_MASK;
+    return s == EDM_RESIDENT || s == EDM_IDLE || (edm_in_lspt(s) && (w & EDM_PENDING));
+}
+int64_t edm_known_pages(const edm_pager *p);
+
 EDM_INLINE uint64_t edm_random(edm_pager *p) { /* splitmix64 (Steele, Lea, Flood 2014) */
     uint64_t z = (p->rng += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

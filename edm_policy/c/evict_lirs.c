@@ -206,7 +206,7 @@ static int check(const edm_pager *p) {
         unsigned tag = edm_tag(p, i), kind = tag & KIND;
         kinds[kind]++;
         in_s += (tag & IN_S) != 0;
-        if ((kind == LIR || kind == HIR) != edm_check_inserted(p, i)) return -1;
+        if ((kind == LIR || kind == HIR) != edm_known(p, i)) return -1;
         if ((kind == LIR || kind == GONE) && !(tag & IN_S)) return -1;
         if (!kind && tag & IN_S) return -1;
     }

@@ -50,7 +50,7 @@ static int64_t choose(edm_pager *p) {
 static void remove_page(edm_pager *p, uint32_t page) { edm_list_remove(p->ev_mem, page); }
 
 static int check(const edm_pager *p) {
-    return edm_check_ring(p, p->ev_mem, p->pages, edm_inserted_count(p));
+    return edm_check_ring(p, p->ev_mem, p->pages, (uint32_t)edm_known_pages(p));
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lru, r, i); }

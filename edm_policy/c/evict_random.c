@@ -51,8 +51,8 @@ static int64_t choose(edm_pager *p) {
 static int check(const edm_pager *p) {
     const struct random *s = p->ev_mem;
     for (uint32_t i = 0; i < s->count; i++)
-        if (!edm_check_inserted(p, s->at[i]) || s->where[s->at[i]] != i) return -1;
-    return s->count == edm_inserted_count(p) ? 0 : -1;
+        if (!edm_known(p, s->at[i]) || s->where[s->at[i]] != i) return -1;
+    return s->count == edm_known_pages(p) ? 0 : -1;
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) {

@@ -70,10 +70,6 @@ EDM_INLINE uint32_t edm_oldest(const edm_pager *p, const edm_lists *l, unsigned 
 
 /* The links close after `count` pages. */
 int edm_check_links(const edm_pager *p, const edm_link *link, uint32_t sentinel, uint32_t count);
-/* Has the evictor been given this page, and not given it back? */
-int edm_check_inserted(const edm_pager *p, uint32_t page);
-/* How many such pages there are. */
-uint32_t edm_inserted_count(const edm_pager *p);
 /* One list without tags: it holds exactly the pages that were inserted and did not leave. */
 int edm_check_ring(const edm_pager *p, const edm_link *link, uint32_t sentinel, uint32_t count);
 /* Tagged lists: counts and links agree, each page is where its tag says, and the lists in the

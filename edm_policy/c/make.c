@@ -163,6 +163,12 @@ void *edm_own_ctx(edm_pager *p) { return p->ev_ctx; }
 void *edm_prefetch_own(edm_pager *p) { return p->pf_mem; }
 void *edm_prefetch_ctx(edm_pager *p) { return p->pf_ctx; }
 
+int64_t edm_known_pages(const edm_pager *p) {
+    int64_t n = 0;
+    for (uint32_t i = 0; i < p->pages; i++) n += edm_known(p, i);
+    return n;
+}
+
 /* May a page at rest in this state carry these flags? */
 static int word_ok(const edm_pager *p, uint16_t w) {
     switch (w & EDM_STATE_MASK) {
