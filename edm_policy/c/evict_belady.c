@@ -160,6 +160,11 @@ static int check(const edm_pager *p) {
     return found >= listed ? 0 : -1;
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct belady *s = p->ev_mem;
+    __builtin_prefetch(&s->next_use[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_belady, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_belady, r); }
 
@@ -183,6 +188,7 @@ static const edm_evictor edm_belady = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "",
 };
 

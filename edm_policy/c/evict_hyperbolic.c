@@ -113,6 +113,11 @@ static int check(const edm_pager *p) {
     return edm_known_pages(p) == s->count ? 0 : -1;
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct hyperbolic *s = p->ev_mem;
+    __builtin_prefetch(&s->where[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) {
     return edm_consume_with(p, &edm_hyperbolic, r, i);
 }
@@ -137,6 +142,7 @@ static const edm_evictor edm_hyperbolic = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "a use is a rescue; a victim found mapped is marked idle and another one is drawn",
 };
 

@@ -201,6 +201,11 @@ static int check(const edm_pager *p) {
     return count == s->count && edm_known_pages(p) == count && s->run[s->at[prev].run].last == prev ? 0 : -1;
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct lfu *s = p->ev_mem;
+    __builtin_prefetch(&s->at[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lfu, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lfu, r); }
 
@@ -223,6 +228,7 @@ static const edm_evictor edm_lfu = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "a use is a rescue; the page that would leave is marked idle and goes to the end of its equals first",
 };
 

@@ -53,6 +53,8 @@ static int check(const edm_pager *p) {
     return edm_check_ring(p, p->ev_mem, p->pages, (uint32_t)edm_known_pages(p));
 }
 
+static void warm(edm_pager *p, uint32_t page) { __builtin_prefetch((edm_link *)p->ev_mem + page, 1); }
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lru, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lru, r); }
 
@@ -75,6 +77,7 @@ static const edm_evictor edm_lru = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "marks the tail idle and gives it one more round; a rescue is a use",
 };
 

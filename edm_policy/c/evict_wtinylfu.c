@@ -160,6 +160,12 @@ static int check(const edm_pager *p) {
     return total == edm_known_pages(p) ? 0 : -1;
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct wtinylfu *s = p->ev_mem;
+    __builtin_prefetch(&s->link[page], 1);
+    edm_sketch_warm(&s->sketch, page);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_wtinylfu, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_wtinylfu, r); }
 
@@ -182,6 +188,7 @@ static const edm_evictor edm_wtinylfu = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "a use is a fault or a rescue; the loser is marked idle and gets one more round of its part",
 };
 

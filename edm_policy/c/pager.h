@@ -243,6 +243,8 @@ struct edm_evictor {
     uint64_t (*consume)(edm_pager *p, const edm_refs *r, uint64_t i); /* edm_consume_with(); NULL: generic */
     uint64_t (*classic)(edm_pager *p, const edm_refs *r);             /* edm_classic_with(); NULL: generic */
     int (*check)(const edm_pager *p);                     /* 0 = consistent; may be NULL */
+    void (*warm)(edm_pager *p, uint32_t page);            /* a hint, may be NULL: it is referenced soon, bring its entry into
+                                                             the processor's cache. Changes nothing */
     const char *idle_note;      /* what it does under less than `best`; "" if it needs `best` */
 };
 

@@ -91,6 +91,14 @@ EDM_INLINE void edm_sketch_record(edm_sketch *k, uint32_t page) {
     if (EDM_UNLIKELY(++k->additions == k->sample)) edm_sketch_halve(k);
 }
 
+EDM_INLINE void edm_sketch_warm(const edm_sketch *k, uint32_t page) {
+    uint64_t h = edm_sketch_hash(page);
+    uint32_t lo = (uint32_t)h, hi = (uint32_t)(h >> 32) | 1;
+    const uint64_t *row = k->row;
+    for (unsigned i = 0; i < EDM_SKETCH_ROWS; i++, lo += hi, row += ((uint64_t)k->mask + 1) / 16)
+        __builtin_prefetch(&row[(lo & k->mask) / 16], 1);
+}
+
 EDM_INLINE unsigned edm_sketch_estimate(const edm_sketch *k, uint32_t page) {
     uint64_t h = edm_sketch_hash(page);
     uint32_t lo = (uint32_t)h, hi = (uint32_t)(h >> 32) | 1;
