@@ -10,9 +10,9 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import misses
 
 from edm_policy import Pager, PolicyConfig, UsageError, evictors, next_uses
+from reference import misses
 
 OURS = [
     "lfu",

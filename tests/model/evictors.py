@@ -143,4 +143,9 @@ class Random:
         return page
 
 
-EVICTORS = {"lpet": Lpet, "fifo": Fifo, "lru": Lru, "random": Random}
+EVICTORS: dict[str, type[Fifo] | type[Lpet] | type[Random]] = {
+    "lpet": Lpet,
+    "fifo": Fifo,
+    "lru": Lru,
+    "random": Random,
+}

@@ -1,0 +1,67 @@
+"""PolicyConfig: what follows from what, and one clear line for what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from edm_policy import Pager, PolicyConfig, UsageError, evictors, prefetchers, watermarks
+
+
+def config(**more: object) -> PolicyConfig:
+    return PolicyConfig(**{"pages": 1000, "limit": 100, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 64, 128, 1000, 10**6])
+def test_default_watermarks_keep_their_order(limit: int) -> None:
+    low, high = watermarks(limit)
+    assert 0 <= low < high <= limit
+    assert limit - low <= 128
+
+
+def test_observation_follows_the_evictor_and_what_is_offered() -> None:
+    assert config(evict="lpet").resolved().observe == "idle"
+    assert config(evict="lru").resolved().observe == "exact"
+    assert config(evict="lru").resolved(offered="idle").observe == "idle"
+    assert config(evict="fifo").resolved().observe == "faults"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"evict": "lpte"}, "unknown evictor 'lpte'; did you mean lpet"),
+        ({"evict": "qqq"}, "unknown evictor 'qqq'; there are: "),
+        ({"prefetch": "nix"}, "unknown prefetcher 'nix'"),
+        ({"low": 50, "high": 50}, "low 50, high 50, limit 100: must be low < high <= limit"),
+        ({"high": 101}, "must be low < high <= limit"),
+        ({"pages": 0}, "a region of 0 pages"),
+        ({"pages": 2**33}, "a region of 8589934592 pages"),
+        ({"limit": 2**32, "high": 5, "low": 1}, "it must be below"),
+        ({"batch": 129}, "batch 129: it must be 1 to 128"),
+        ({"seed": -1}, "seed -1"),
+        ({"observe": "magic"}, "unknown observation 'magic'"),
+        ({"dirty": "sometimes"}, "unknown dirty tracking 'sometimes'"),
+        ({"evict": "lru", "observe": "faults"}, "evictor lru needs observation idle"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(wrong: dict[str, object], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config(**wrong).resolved()
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_an_observation_that_is_not_offered_is_refused() -> None:
+    with pytest.raises(UsageError, match="observation exact cannot be had here, only idle"):
+        config(observe="exact").resolved(offered="idle")
+
+
+def test_the_registry_tells_what_each_policy_is() -> None:
+    assert {"lpet", "fifo", "lru", "random"} <= evictors().keys()
+    assert "none" in prefetchers()
+    for name, info in evictors().items():
+        assert info.name == name and info.summary and info.paper and info.bytes_per_page > 0
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    with pytest.raises(UsageError, match="'colour' is no parameter"):
+        Pager(config(evict="fifo:colour=1"))
