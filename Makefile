@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
-C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/_build*.py)
+C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
 ARGS ?=
 
