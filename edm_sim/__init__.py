@@ -1,1 +1,7 @@
-"""edm_sim."""
+"""edm_sim: drives the policy with SimPy: instances, network, DMS, EMUs."""
+
+from edm_sim.costs import Costs
+from edm_sim.mrc import miss_ratio_curve
+from edm_sim.run import run
+
+__all__ = ["Costs", "miss_ratio_curve", "run"]

@@ -1,0 +1,123 @@
+"""python -m edm_sim run EXPERIMENT.toml | mrc TRACE"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from edm_policy import EdmError, UsageError
+from edm_sim.mrc import DEFAULT_SIZES, miss_ratio_curve
+from edm_sim.run import run
+from edm_workload import trace_from
+from edm_workload.cli import add_common_options, experiment_from_args, run_cli
+from edm_workload.metadata import collect
+from edm_workload.result import print_table, rows_table, save, table_console
+from edm_workload.units import parse_pages
+
+COLUMNS = (
+    *("workload", "evict", "observe", "store", "faults_mode", "threads", "limit", "refs"),
+    *("faults", "fetches", "evictions", "writebacks", "elapsed_s", "latency_us_mean"),
+    *("latency_us_p50", "latency_us_p99", "latency_us_max"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line: parses, runs, returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edm_sim", description="Simulate paging: the same policy as real memory."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_mrc(commands)
+    args = parser.parse_args(argv)
+    return run_cli(lambda: args.command(args))
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("run", help="one experiment, in simulated time")
+    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    add_common_options(parser)
+    parser.add_argument("--log", metavar="FILE", help="save the decision log")
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    metadata = collect()
+    result = run(experiment_from_args(args), log=args.log)
+    if args.output:
+        save(args.output, [result], metadata)
+    print_table([result], COLUMNS, title="simulated")
+
+
+def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("mrc", help="miss ratio over cache size, as a classical cache")
+    parser.add_argument("trace", metavar="TRACE", help="a trace file, or zipf:1.0 ...")
+    parser.add_argument("--evict", default="lru", metavar="A,B", help="evictors (lru)")
+    parser.add_argument(
+        "--size", default=",".join(DEFAULT_SIZES), metavar="1%,64MiB,500", help="cache sizes"
+    )
+    parser.add_argument("--pages", default="64MiB", metavar="SIZE", help="region of a SYNTH")
+    parser.add_argument("--refs", type=int, metavar="N", help="references (1,000,000 of a SYNTH)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="threads (2)")
+    parser.add_argument("-o", "--output", metavar="OUT.csv")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw the curves")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.set_defaults(command=_mrc)
+
+
+def _mrc(args: argparse.Namespace) -> None:
+    trace = trace_from(args.trace, parse_pages(args.pages, what="pages"), args.refs, args.seed)
+    live = not args.quiet and sys.stderr.isatty()
+    names, sizes = args.evict.split(","), args.size.split(",")
+    done = 0
+
+    def progress(point: str) -> None:
+        nonlocal done
+        done += 1
+        print(f"\r{done}/{len(names) * len(sizes)} {point}\033[K", end="", file=sys.stderr)
+
+    curve = miss_ratio_curve(trace, names, sizes, args.jobs, args.seed, progress if live else None)
+    if live:
+        print("\r\033[K", end="", file=sys.stderr)
+    if args.output:
+        _write(args.output, curve)
+    if args.plot:
+        _plot(args.plot, curve, trace.name)
+    rows = curve.to_dict("records")
+    table_console().print(rows_table([{str(k): v for k, v in row.items()} for row in rows]))
+
+
+def _write(path: str, curve: pd.DataFrame) -> None:
+    try:
+        curve.to_csv(path, index=False)
+    except OSError as error:
+        raise EdmError(f"{path}: cannot write ({error.strerror or error})") from error
+
+
+def _plot(path: str, curve: pd.DataFrame, title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    if Path(path).suffix.lstrip(".") not in plt.figure().canvas.get_supported_filetypes():
+        raise UsageError(f"{path}: no known picture format; write .png, .svg or .pdf")
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, part in curve.groupby("evict", sort=False):
+        axes.plot(part["size"], part["miss_ratio"], marker="o", markersize=3, label=str(name))
+    axes.set(xlabel="pages", ylabel="miss ratio", xscale="log", ylim=(0, None), title=title)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise EdmError(f"{path}: cannot write ({error.strerror or error})") from error
+    plt.close("all")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Lockstep: one thread, eviction before the faulter goes on, the reference as the clock.
+
+Both worlds follow this order and must write identical decision logs; `now` of every event
+is the index of the reference under way. Simulated time still passes, one timeout a fault.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import simpy
+from edm_policy._core import lib
+
+from edm_policy import EdmError, LogBuffer, Pager, PolicyConfig
+from edm_sim.costs import Costs
+from edm_sim.dms import DirectDms, Spt
+from edm_sim.instance import Commands, Steps
+from edm_sim.references import References
+
+
+class LockstepInstance:
+    """An Instance with one thread that does everybody's work in turn."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        config: PolicyConfig,
+        refs: References,
+        costs: Costs,
+        dms: DirectDms,
+        spt: Spt,
+        monitor: bool,
+        log: LogBuffer | None,
+    ):
+        self.env, self.refs, self.costs, self.dms, self.spt = env, refs, costs, dms, spt
+        self.pager = Pager(config, log)
+        self.ptr = self.pager.ptr
+        self.out = Commands()
+        self.latencies = array("q")
+        self.finished_ns = 0
+        self._there = costs.monitor_ns if monitor else costs.upcall_ns
+        self._back = costs.monitor_return_ns if monitor else costs.upcall_return_ns
+        self.threads = [env.process(self._run())]
+
+    def _run(self) -> Steps:
+        refs, i = self.refs, 0
+        while True:
+            j = lib.edm_consume(self.ptr, refs.c, i)
+            if j == refs.n:
+                break
+            pause = refs.think_ns(i, j + 1)
+            spent = self._there + self._fault(
+                j, refs.pages[j], refs.writes[j] if refs.writes else 0
+            )
+            self.latencies.append(spent + self._back)
+            yield self.env.timeout(pause + spent + self._back)
+            i = j + 1
+        yield self.env.timeout(refs.think_ns(i, j))
+        self.finished_ns = int(self.env.now)
+
+    def _fault(self, i: int, page: int, write: int) -> int:
+        """Everything one fault entails; ns."""
+        spent = 0
+        while True:
+            lib.edm_fault(self.ptr, page, write, i, self.out.ptr)
+            commands = self.out.all()
+            op = commands[0][0]
+            spent += self.costs.decide_ns
+            if op != lib.EDM_RECLAIM:
+                break
+            spent += self._reclaim_to_ok(i)
+        if op == lib.EDM_ALLOW_WRITE:
+            lib.edm_done(self.ptr, page, i)
+            return spent + self.costs.allow_write_ns
+        if op == lib.EDM_RETRY:
+            return spent
+        if op not in (lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE):
+            raise EdmError(f"lockstep: reference {i} was answered with command {op}, a bug")
+        spent += self._install(op, page, i)
+        for kind, other, _ in commands[1:]:
+            if kind == lib.EDM_PREFETCH:
+                spent += self._install(lib.EDM_FETCH, other, i)
+        if any(kind == lib.EDM_WAKE_LPET for kind, _, _ in commands[1:]):
+            spent += self._reclaim_to_ok(i)
+        return spent
+
+    def _install(self, op: int, page: int, i: int) -> int:
+        lib.edm_installed(self.ptr, page, i)
+        self.spt.take(page, 0)
+        if op == lib.EDM_ZERO_FILL:
+            return self.costs.zero_ns
+        if op == lib.EDM_RESCUE:
+            return self.costs.rescue_ns
+        return self.dms.fetch([page]) + self.costs.install_ns
+
+    def _reclaim_to_ok(self, i: int) -> int:
+        spent, status = 0, lib.EDM_RUNNING
+        while status == lib.EDM_RUNNING:
+            status = lib.edm_reclaim(self.ptr, 0, i, self.out.ptr)
+            commands = self.out.all()
+            spent += self.costs.decide_ns
+            if commands:
+                spent += self.costs.move_ns([p for _, p, f in commands if not f & lib.EDM_F_IDLE])
+            for _, page, _ in commands:
+                lib.edm_done(self.ptr, page, i)
+            evicted = [(page, f) for op, page, f in commands if op == lib.EDM_EVICT]
+            dirty = [page for page, f in evicted if f & lib.EDM_F_DIRTY]
+            spent += len(evicted) * self.costs.drop_ns + (self.dms.put(dirty) if dirty else 0)
+            for page, flags in evicted:
+                if flags & lib.EDM_F_DIRTY:
+                    self.spt.put(page, 0)
+                if lib.edm_stored(self.ptr, page, i) == 1:
+                    self.spt.give(page, 0)
+        if status == lib.EDM_FAIL:
+            raise EdmError(f"lockstep: reclaim found nothing to evict at reference {i}, a bug")
+        return spent
