@@ -71,8 +71,7 @@ static void remember(edm_pager *p, struct two_q *s, uint32_t page) {
 
 static int64_t choose(edm_pager *p) {
     struct two_q *s = p->ev_mem;
-    uint64_t looks = 2 * (uint64_t)s->l.count[AM];
-    while (s->l.count[AM] && s->l.count[IN] <= p->limit / 4 && looks--) {
+    while (s->l.count[AM] && s->l.count[IN] <= p->limit / 4) {
         uint32_t page = edm_oldest(p, &s->l, AM);
         int used = p->observe == EDM_OBSERVE_IDLE ? edm_used(p, page) : EDM_UNUSED;
         if (used == EDM_BUSY) return EDM_AGAIN;

@@ -100,7 +100,7 @@ static void remove_page(edm_pager *p, uint32_t page) {
 static int64_t choose(edm_pager *p) {
     struct arc *s = p->ev_mem;
     const uint32_t *n = s->l.count;
-    for (uint64_t looks = 2 * ((uint64_t)n[T1] + n[T2]); looks; looks--) {
+    while (n[T1] || n[T2]) {
         int over = n[T1] > s->aim || (s->from_b2 && n[T1] == s->aim);
         unsigned list = (n[T1] && over) || !n[T2] ? T1 : T2;
         uint32_t page = edm_oldest(p, &s->l, list);
@@ -114,7 +114,7 @@ static int64_t choose(edm_pager *p) {
         }
         edm_renew(p, &s->l, page);
     }
-    return EDM_NONE; /* all are in somebody's hands */
+    return EDM_NONE;
 }
 
 static int check(const edm_pager *p) {

@@ -94,7 +94,7 @@ static void remove_page(edm_pager *p, uint32_t page) {
 static int64_t choose(edm_pager *p) {
     struct car *s = p->ev_mem;
     const uint32_t *n = s->l.count;
-    for (uint64_t looks = 3 * ((uint64_t)n[T1] + n[T2]); looks; looks--) {
+    while (n[T1] || n[T2]) {
         unsigned list = (n[T1] && n[T1] >= s->aim) || !n[T2] ? T1 : T2;
         uint32_t page = edm_oldest(p, &s->l, list);
         int seen = p->word[page] & EDM_REF;
@@ -113,7 +113,7 @@ static int64_t choose(edm_pager *p) {
         }
         edm_enter(p, &s->l, page, T2);
     }
-    return EDM_NONE; /* all are in somebody's hands */
+    return EDM_NONE;
 }
 
 static int check(const edm_pager *p) {

@@ -60,7 +60,7 @@ static void remove_page(edm_pager *p, uint32_t page) {
 static int64_t choose(edm_pager *p) {
     struct clock *s = p->ev_mem;
     if (!s->count) return EDM_NONE;
-    for (uint64_t looks = 2 * (uint64_t)s->count; looks; looks--) {
+    for (;;) {
         if (s->hand == p->pages) s->hand = s->link[s->hand].next;
         uint32_t page = s->hand;
         int used = edm_used(p, page);
@@ -71,7 +71,6 @@ static int64_t choose(edm_pager *p) {
         }
         s->hand = s->link[page].next;
     }
-    return EDM_NONE; /* all are in somebody's hands */
 }
 
 static int check(const edm_pager *p) {

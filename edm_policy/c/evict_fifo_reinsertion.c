@@ -69,7 +69,7 @@ static void remove_page(edm_pager *p, uint32_t page) {
 static int64_t choose(edm_pager *p) {
     struct reinsertion *s = p->ev_mem;
     if (!s->count) return EDM_NONE;
-    for (uint64_t looks = (s->most + 2) * (uint64_t)s->count; looks; looks--) {
+    for (;;) {
         if (s->hand == p->pages) s->hand = s->link[s->hand].next;
         uint32_t page = s->hand;
         unsigned uses = edm_tag(p, page);
@@ -83,7 +83,6 @@ static int64_t choose(edm_pager *p) {
         }
         s->hand = s->link[page].next;
     }
-    return EDM_NONE; /* all are in somebody's hands */
 }
 
 static int check(const edm_pager *p) {

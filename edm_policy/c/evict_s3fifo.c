@@ -85,10 +85,10 @@ static int look(edm_pager *p, uint32_t page) {
     return p->observe == EDM_OBSERVE_IDLE ? edm_used(p, page) : EDM_UNUSED;
 }
 
-/* The oldest of small leaves, passes to main, or goes round; EDM_NONE: none is left that could leave. */
+/* The oldest of small leaves, passes to main, or goes round; EDM_NONE: small is empty. */
 static int64_t choose_small(edm_pager *p, struct s3fifo *s) {
     const unsigned pass = p->observe == EDM_OBSERVE_IDLE ? USE : 2 * USE;
-    for (uint64_t looks = 2 * (uint64_t)s->l.count[SMALL]; s->l.count[SMALL] && looks; looks--) {
+    while (s->l.count[SMALL]) {
         uint32_t page = edm_oldest(p, &s->l, SMALL);
         if ((edm_tag(p, page) & USES) >= pass) {
             edm_exit(p, &s->l, page);
@@ -107,9 +107,9 @@ static int64_t choose_small(edm_pager *p, struct s3fifo *s) {
     return EDM_NONE;
 }
 
-/* The oldest of main leaves, or goes round for one use less; EDM_NONE: all are in somebody's hands. */
+/* The oldest of main leaves, or goes round for one use less; EDM_NONE: main is empty. */
 static int64_t choose_main(edm_pager *p, struct s3fifo *s) {
-    for (uint64_t looks = 5 * (uint64_t)s->l.count[MAIN]; looks; looks--) {
+    while (s->l.count[MAIN]) {
         uint32_t page = edm_oldest(p, &s->l, MAIN);
         int used = look(p, page);
         if (used == EDM_BUSY) return EDM_AGAIN;

@@ -59,7 +59,7 @@ static void remove_page(edm_pager *p, uint32_t page) {
 static int64_t choose(edm_pager *p) {
     struct sieve *s = p->ev_mem;
     if (!s->count) return EDM_NONE;
-    for (uint64_t looks = 2 * (uint64_t)s->count; looks; looks--) {
+    for (;;) {
         if (s->hand == p->pages) s->hand = s->link[s->hand].prev;
         uint32_t page = s->hand;
         int used = edm_used(p, page);
@@ -70,7 +70,6 @@ static int64_t choose(edm_pager *p) {
         }
         s->hand = s->link[page].prev;
     }
-    return EDM_NONE; /* all are in somebody's hands */
 }
 
 static int check(const edm_pager *p) {
