@@ -12,35 +12,20 @@
  * Under `idle` a mapped page counts as used: the hand marks it and goes on, which gives
  * new pages a round that the definition does not.
  */
-#include "lists.h"
+#include "frames.h"
 
 static const edm_evictor edm_clock;
 
-struct clock {
-    uint32_t hand;  /* the next page to look at; the sentinel when it is at the end */
-    uint32_t count;
-    edm_link link[];
-};
-
-static size_t size(const edm_config *c) {
-    return sizeof(struct clock) + ((size_t)c->pages + 1) * sizeof(edm_link);
-}
+static size_t size(const edm_config *c) { return sizeof(edm_frames) + edm_frames_size(c); }
 
 static int init(edm_pager *p, void *mem, void *ctx) {
-    struct clock *s = mem;
     (void)ctx;
-    edm_list_init(s->link, p->pages);
-    s->hand = p->pages;
-    return 0;
+    return edm_frames_init(p, mem, (edm_frames *)mem + 1);
 }
 
 static void nothing(edm_pager *p, uint32_t page) { (void)p, (void)page; }
 
-static void insert(edm_pager *p, uint32_t page) {
-    struct clock *s = p->ev_mem;
-    edm_list_between(s->link, page, s->link[s->hand].prev, s->hand);
-    s->count++;
-}
+static void insert(edm_pager *p, uint32_t page) { edm_frames_enter(p->ev_mem, page); }
 
 static void touch(edm_pager *p, uint32_t page) { p->word[page] |= EDM_REF; }
 
@@ -50,33 +35,26 @@ static void keep(edm_pager *p, uint32_t page) {
 }
 
 static void remove_page(edm_pager *p, uint32_t page) {
-    struct clock *s = p->ev_mem;
-    if (s->hand == page) s->hand = s->link[page].next;
-    edm_list_remove(s->link, page);
-    s->count--;
+    edm_frames_exit(p->ev_mem, page);
     p->word[page] &= (uint16_t)~EDM_REF;
 }
 
 static int64_t choose(edm_pager *p) {
-    struct clock *s = p->ev_mem;
-    if (!s->count) return EDM_NONE;
-    for (;;) {
-        if (s->hand == p->pages) s->hand = s->link[s->hand].next;
-        uint32_t page = s->hand;
+    edm_frames *f = p->ev_mem;
+    while (f->count) {
+        uint32_t page = edm_frames_look(f);
         int used = edm_used(p, page);
         if (used == EDM_BUSY) return EDM_AGAIN;
+        edm_frames_step(f);
         if (used == EDM_UNUSED) {
             remove_page(p, page);
             return page;
         }
-        s->hand = s->link[page].next;
     }
+    return EDM_NONE;
 }
 
-static int check(const edm_pager *p) {
-    const struct clock *s = p->ev_mem;
-    return edm_check_ring(p, s->link, p->pages, s->count);
-}
+static int check(const edm_pager *p) { return edm_frames_check(p, p->ev_mem); }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_clock, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_clock, r); }
@@ -88,7 +66,7 @@ static const edm_evictor edm_clock = {
     .params = "",
     .needs = EDM_OBSERVE_FAULTS,
     .best = EDM_OBSERVE_EXACT,
-    .bytes_per_page = sizeof(edm_link),
+    .bytes_per_page = 2 * sizeof(uint32_t),
     .size = size,
     .init = init,
     .miss = nothing,

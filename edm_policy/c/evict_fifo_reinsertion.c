@@ -12,20 +12,17 @@
  * bits=1 is CLOCK. Under `idle` a rescue is the use that is counted; a page that stands
  * at 0 and is mapped is marked, and has one more round to be rescued in.
  */
+#include "frames.h"
 #include "lists.h"
 
 static const edm_evictor edm_fifo_reinsertion;
 
 struct reinsertion { /* a page's counter is its tag */
-    uint32_t hand;   /* the next page to look at; the sentinel when it is at the end */
-    uint32_t count;
-    uint32_t most;   /* where counters stop */
-    edm_link link[];
+    edm_frames f;
+    uint32_t most; /* where counters stop */
 };
 
-static size_t size(const edm_config *c) {
-    return sizeof(struct reinsertion) + ((size_t)c->pages + 1) * sizeof(edm_link);
-}
+static size_t size(const edm_config *c) { return sizeof(struct reinsertion) + edm_frames_size(c); }
 
 static int init(edm_pager *p, void *mem, void *ctx) {
     struct reinsertion *s = mem;
@@ -34,17 +31,14 @@ static int init(edm_pager *p, void *mem, void *ctx) {
     if (!(bits >= 1 && bits <= 6) || bits != (int)bits)
         return edm_refuse(p, "fifo-reinsertion counts with bits=1, 2 .. 6");
     s->most = (1u << (int)bits) - 1;
-    edm_list_init(s->link, p->pages);
-    s->hand = p->pages;
-    return 0;
+    return edm_frames_init(p, &s->f, s + 1);
 }
 
 static void nothing(edm_pager *p, uint32_t page) { (void)p, (void)page; }
 
 static void insert(edm_pager *p, uint32_t page) {
     struct reinsertion *s = p->ev_mem;
-    edm_list_between(s->link, page, s->link[s->hand].prev, s->hand);
-    s->count++;
+    edm_frames_enter(&s->f, page);
 }
 
 static void touch(edm_pager *p, uint32_t page) {
@@ -60,36 +54,33 @@ static void keep(edm_pager *p, uint32_t page) {
 
 static void remove_page(edm_pager *p, uint32_t page) {
     struct reinsertion *s = p->ev_mem;
-    if (s->hand == page) s->hand = s->link[page].next;
-    edm_list_remove(s->link, page);
-    s->count--;
+    edm_frames_exit(&s->f, page);
     edm_set_tag(p, page, 0);
 }
 
 static int64_t choose(edm_pager *p) {
     struct reinsertion *s = p->ev_mem;
-    if (!s->count) return EDM_NONE;
-    for (;;) {
-        if (s->hand == p->pages) s->hand = s->link[s->hand].next;
-        uint32_t page = s->hand;
+    while (s->f.count) {
+        uint32_t page = edm_frames_look(&s->f);
         unsigned uses = edm_tag(p, page);
         int used = p->observe == EDM_OBSERVE_IDLE ? edm_used(p, page) : EDM_UNUSED;
         if (used == EDM_BUSY) return EDM_AGAIN;
+        edm_frames_step(&s->f);
         if (uses) {
             edm_set_tag(p, page, uses - 1);
         } else if (used == EDM_UNUSED) {
             remove_page(p, page);
             return page;
         }
-        s->hand = s->link[page].next;
     }
+    return EDM_NONE;
 }
 
 static int check(const edm_pager *p) {
     const struct reinsertion *s = p->ev_mem;
     for (uint32_t i = 0; i < p->pages; i++)
         if (edm_tag(p, i) > s->most) return -1;
-    return edm_check_ring(p, s->link, p->pages, s->count);
+    return edm_frames_check(p, &s->f);
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) {
@@ -104,7 +95,7 @@ static const edm_evictor edm_fifo_reinsertion = {
     .params = "bits=2 (1..6): bits of the counter",
     .needs = EDM_OBSERVE_FAULTS,
     .best = EDM_OBSERVE_EXACT,
-    .bytes_per_page = sizeof(edm_link),
+    .bytes_per_page = 2 * sizeof(uint32_t),
     .size = size,
     .init = init,
     .miss = nothing,
