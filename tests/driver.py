@@ -79,11 +79,10 @@ class Driver:
                 if command.op == "EVICT":
                     assert command.page not in self.storing
                     self.storing.append(command.page)
-            if not self.happens(0.5):
+            if status == "FAIL":
+                assert self.storing, "nothing can be chosen, and nothing is under way"
+            if not self.happens(0.5) or status == "FAIL":
                 self.finish_stores()
-        if status == "FAIL":
-            assert self.storing, "nothing can be chosen, and nothing is under way"
-            self.finish_stores()
 
     def finish_stores(self) -> None:
         for page in self.storing:
