@@ -29,6 +29,7 @@ floor:
 clean:
 	rm -rf $(VENV) build dist *.egg-info edm_*/_*.so edm_*/_*.o edm_*/_core.c .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@$(MAKE) --no-print-directory -C benchmarks/floor clean
+	@$(MAKE) --no-print-directory -C benchmarks/versus clean
 
 # The environment is made anew only when it is missing or another interpreter is asked for.
 $(MADE):
