@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driver import drive
 from edm_policy import Pager, PolicyConfig, UsageError, evictors, next_uses
 from reference import misses
 
@@ -28,7 +30,11 @@ OURS = [
     "clock-pro",
 ]
 DATA = Path(__file__).parents[2] / "shared" / "data"
+ORDER = ("faults", "idle", "exact")
 SIZES = [*range(1, 21), 33, 64, 100, 199, 260]
+
+NAMES = sorted({name.split(":")[0] for name in OURS})
+ONLINE = [name for name in NAMES if name != "belady"]
 
 every_one = pytest.mark.parametrize("evict", OURS)
 
@@ -140,3 +146,96 @@ def test_memory_is_what_is_documented(evict: str, pages: int) -> None:
 def test_parameters_that_make_no_sense_are_refused(evict: str) -> None:
     with pytest.raises(UsageError):
         Pager(PolicyConfig(pages=10, limit=4, evict=evict))
+
+
+def test_belady_prefetch_or_not_knows_a_page_by_its_next_use() -> None:
+    """A page recalled and brought back by a miss leaves in the order of next uses, as before."""
+    page = np.array([0, 1, 2, 3, 0, 2, 1, 3], np.uint32)
+    pager = Pager(PolicyConfig(pages=4, limit=3, high=3, low=2, evict="belady"))
+    pager.set_future(next_uses(page, 4))
+    assert drive(pager, page.tolist()).evicted == [1, 0]
+
+
+@every_one
+def test_the_events_give_the_misses_of_the_classical_cache(evict: str) -> None:
+    page = TRACES["scan and zipf"]
+    for size in (2, 19, 40, 250):
+        pager = Pager(
+            PolicyConfig(
+                pages=260, limit=size, high=size, low=size - 1, evict=evict, observe="exact"
+            )
+        )
+        if evict == "belady":
+            pager.set_future(next_uses(page, 260))
+        drive(pager, page.tolist(), check_every=50)
+        assert pager.stats()["faults"] == count(evict, page, size)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, object]:
+    limit = draw(st.integers(1, 40))
+    high = draw(st.integers(1, limit))
+    return {
+        "limit": limit,
+        "high": high,
+        "low": draw(st.integers(0, high - 1)),
+        "batch": draw(st.sampled_from([1, 3, 64])),
+        "seed": draw(st.integers(0, 2**32)),
+        "dirty": draw(st.sampled_from(["exact", "always"])),
+    }
+
+
+@pytest.mark.parametrize(
+    ("evict", "observe"),
+    [(name, observe) for name in NAMES for observe in ORDER[ORDER.index(evictors()[name].needs) :]],
+)
+@pytest.mark.parametrize("bad", [False, True], ids=["good world", "bad world"])
+@settings(max_examples=25, deadline=None)
+@given(
+    world=worlds(),
+    trace=st.lists(st.integers(0, 60), max_size=400),
+    seed=st.integers(0, 2**32),
+)
+def test_sound_under_every_observation(
+    evict: str, observe: str, bad: bool, world: dict[str, object], trace: list[int], seed: int
+) -> None:
+    config = PolicyConfig(pages=61, evict=evict, observe=observe, **world)  # type: ignore[arg-type]
+    pager = Pager(config)
+    if evict == "belady":
+        pager.set_future(next_uses(np.array(trace, np.uint32), 61))
+    stream = random.Random(seed)
+    writes = [stream.random() < 0.3 for _ in trace]
+    drive(pager, trace, writes, stream if bad else None, check_every=1)
+
+
+@pytest.mark.parametrize("evict", ONLINE)
+def test_the_limit_may_change_under_way(evict: str) -> None:
+    pager = run(evict, TRACES["uniform"], 100, pages=260)
+    for limit in (100, 17, 250, 2, 120):
+        pager.resize(limit - 1, limit, limit)
+        assert pager.run_classic(TRACES["uniform"]) > 0
+        assert pager.resident <= limit
+        assert pager.check()
+
+
+@pytest.mark.parametrize("evict", ONLINE)
+def test_idle_marks_keep_a_page_in_use(evict: str) -> None:
+    """A page used at every other reference of a scan; a FIFO loses it again and again."""
+    scan = np.column_stack([np.zeros(400, int), np.arange(400)]).ravel().tolist()
+
+    def lost(evict: str) -> int:
+        config = PolicyConfig(pages=400, limit=40, high=40, low=39, evict=evict, observe="idle")
+        return drive(Pager(config), scan).evicted.count(0)
+
+    assert lost("fifo") >= 9
+    assert lost(evict) <= 2
+
+
+@pytest.mark.parametrize("evict", NAMES)
+def test_what_it_needs_is_refused_where_it_cannot_be_had(evict: str) -> None:
+    info = evictors()[evict]
+    if info.needs == "faults":
+        return
+    less = ORDER[ORDER.index(info.needs) - 1]
+    with pytest.raises(UsageError, match=f"needs observation {info.needs}"):
+        Pager(PolicyConfig(pages=8, limit=4, evict=evict, observe=less))

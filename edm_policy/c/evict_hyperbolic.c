@@ -11,8 +11,8 @@
  *
  * Time is counted in references the policy saw (exact: all of them; else faults and rescues), with
  * 32 bits: a page resident for more than 2^32 references looks younger than it is. Equal priority:
- * the one that came in first. Under `idle` a victim found mapped is marked idle and another is drawn;
- * a rescue is a use.
+ * the one that came in first. Under `idle` a rescue is a use, and so is being found mapped: the
+ * victim-to-be is marked idle then, and another is drawn.
  */
 #include "core.h"
 
@@ -97,7 +97,11 @@ static int64_t choose(edm_pager *p) {
         if (p->observe == EDM_OBSERVE_IDLE) {
             int used = edm_used(p, victim);
             if (used == EDM_BUSY) return EDM_AGAIN;
-            if (used == EDM_USED) continue;
+            if (used == EDM_USED) {
+                struct slot *at = &s->at[s->where[victim]];
+                at->uses += at->uses != UINT32_MAX;
+                continue;
+            }
         }
         remove_page(p, victim);
         return victim;
@@ -143,7 +147,7 @@ static const edm_evictor edm_hyperbolic = {
     .classic = classic,
     .check = check,
     .warm = warm,
-    .idle_note = "a use is a rescue; a victim found mapped is marked idle and another one is drawn",
+    .idle_note = "a use is a rescue or being found mapped; the victim found so is marked idle and another one is drawn",
 };
 
 const edm_evictor *edm_evictor_hyperbolic(void) { return &edm_hyperbolic; }
