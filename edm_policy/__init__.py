@@ -10,6 +10,7 @@ from edm_policy.custom import EvictionPolicy, Prefetcher
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_policy.log import LogBuffer, load_log, replay, save_log
 from edm_policy.pager import Command, Pager
+from edm_policy.prefetching import PrefetchMetrics, fault_order, prefetch_metrics
 
 __all__ = [
     "CannotError",
@@ -21,14 +22,17 @@ __all__ = [
     "Pager",
     "PolicyConfig",
     "PolicyInfo",
+    "PrefetchMetrics",
     "Prefetcher",
     "UsageError",
     "dirty_bound",
     "evictors",
+    "fault_order",
     "gap_closed",
     "load_log",
     "next_uses",
     "optimum",
+    "prefetch_metrics",
     "prefetchers",
     "replay",
     "save_log",

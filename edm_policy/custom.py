@@ -143,9 +143,14 @@ class Prefetcher(_Hooked):
     def unused(self, page: int) -> None:
         """A prefetched page left without being seen used."""
 
-    def prefetch(self, page: int) -> bool:
-        """Inside fault(): asks for a page. False if it is not in the store, or there is no room."""
-        return 0 <= page < 2**32 and bool(lib.edm_prefetch(self._pager, page))
+    def prefetch(self, page: int, marked: bool = False) -> bool:
+        """Inside fault(): asks for a page. False if it is not in the store, or there is no room.
+
+        marked: its first use will be seen under every observation, and calls fault() again; it
+        costs that use a rescue. Mark one page of a window, to be asked for the next in time.
+        """
+        ask = lib.edm_prefetch_marked if marked else lib.edm_prefetch
+        return 0 <= page < 2**32 and bool(ask(self._pager, page))
 
     def struct(self) -> Any:
         cls = type(self)

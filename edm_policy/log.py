@@ -78,8 +78,10 @@ def load_log(path: str | Path) -> tuple[PolicyConfig, NDArray[Any], dict[str, An
         raise EdmError(f"{path}: not a decision log ({FORMAT}); make one with --log") from e
 
 
-def replay(config: PolicyConfig, records: NDArray[Any]) -> tuple[int, NDArray[Any]]:
-    """Replays a log through a fresh pager.
+def replay(
+    config: PolicyConfig, records: NDArray[Any], plan: NDArray[np.uint32] | None = None
+) -> tuple[int, NDArray[Any]]:
+    """Replays a log through a fresh pager; plan: what the prefetcher planned was given.
 
     Returns (index of the first record that differs, what the pager said there); the
     index is len(records) when every decision is the same.
@@ -88,6 +90,8 @@ def replay(config: PolicyConfig, records: NDArray[Any]) -> tuple[int, NDArray[An
 
     records = np.ascontiguousarray(records, dtype=RECORD)
     pager = Pager(config)
+    if plan is not None:
+        pager.set_plan(plan)
     got = ffi.new("edm_rec *")
     at = lib.edm_replay_log(
         pager.ptr, ffi.cast("edm_rec *", ffi.from_buffer(records)), len(records), got

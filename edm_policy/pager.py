@@ -59,6 +59,7 @@ class Pager:
         known = evictors().get(str(self.config.evict).split(":")[0])
         self._needs_future = known is not None and known.needs_future
         self._future = np.empty(0, np.uint32)
+        self._plan: NDArray[np.uint32] | None = None
         self.log = log
         if log is not None:
             log.attach(self.ptr)
@@ -88,7 +89,17 @@ class Pager:
         out = self._out
         return [Command(OPS[c.op], c.page, c.flags) for c in out.c[0 : out.n]]
 
+    def _need_plan(self) -> None:
+        if lib.edm_needs_plan(self.ptr):
+            raise UsageError(
+                f"prefetcher {self.config.prefetch} has no plan: give it one with "
+                "set_plan(fault_order(trace, limit)), or choose another prefetcher"
+            )
+
     def fault(self, page: int, write: bool = False, now: int = 0) -> list[Command]:
+        """UsageError where the prefetcher wants a plan and has none."""
+        if self._plan is None:
+            self._need_plan()
         lib.edm_fault(self.ptr, self._page(page), write, now, self._out)
         return self._commands()
 
@@ -151,6 +162,8 @@ class Pager:
             )
         if page.size and int(page.max()) >= self.config.pages:
             raise IndexError(f"page {int(page.max())} of a region of {self.config.pages}")
+        if self._plan is None:
+            self._need_plan()
         keep: list[object] = [page]
         refs = ffi.new("edm_refs *")
         refs.page = ffi.from_buffer("uint32_t[]", page)
@@ -190,6 +203,16 @@ class Pager:
         next_use = np.ascontiguousarray(next_use, dtype=np.uint32)
         self._future = next_use
         lib.edm_set_future(self.ptr, ffi.from_buffer("uint32_t[]", next_use), next_use.size)
+
+    def set_plan(self, plan: NDArray[np.uint32]) -> None:
+        """For the prefetcher planned: the pages in the order they will be wanted, u32[n].
+
+        fault_order() makes one from a trace. IndexError for a page outside the region.
+        """
+        plan = np.ascontiguousarray(plan, dtype=np.uint32)
+        if lib.edm_set_plan(self.ptr, ffi.from_buffer("uint32_t[]", plan), plan.size):
+            raise IndexError(f"page {int(plan.max())} of a region of {self.config.pages}")
+        self._plan = plan
 
     def state(self, page: int) -> str:
         return STATES[lib.edm_page_state(self.ptr, self._page(page))]

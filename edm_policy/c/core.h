@@ -29,6 +29,8 @@ struct edm_pager {
     uint32_t low, high, limit;
     uint32_t lspt;        /* pages in FETCHING, RESIDENT, IDLE, LEAVING */
     uint32_t leaving;
+    uint32_t wished;      /* pages the prefetcher asked for in the event under way */
+    uint32_t room;        /* pages it wants free for its next window */
     uint32_t passed;      /* pages in somebody's hands that this reclaim passed over */
     uint8_t observe, dirty_always, lpet_awake, in_session;
     uint8_t stopped;      /* edm_stop(): the loop under way ends at the next reference */
@@ -38,6 +40,8 @@ struct edm_pager {
     uint64_t rng;
     const uint32_t *future;
     uint64_t future_n;
+    const uint32_t *plan;
+    uint64_t plan_n;
     const edm_evictor *ev;
     const edm_prefetcher *pf;
     void *ev_mem, *ev_ctx, *pf_mem, *pf_ctx;

@@ -151,6 +151,16 @@ void edm_set_future(edm_pager *p, const uint32_t *next, uint64_t n) {
 
 void edm_set_position(edm_pager *p, uint64_t i) { p->position = i; }
 
+int edm_set_plan(edm_pager *p, const uint32_t *pages, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++)
+        if (pages[i] >= p->pages) return -1;
+    p->plan = pages;
+    p->plan_n = n;
+    return 0;
+}
+
+int edm_needs_plan(const edm_pager *p) { return p->pf->needs_plan && !p->plan; }
+
 int edm_page_state(const edm_pager *p, uint32_t page) { return (int)edm_state_of(p, page); }
 uint32_t edm_page_word(const edm_pager *p, uint32_t page) { return p->word[page]; }
 uint32_t edm_resident(const edm_pager *p) { return p->lspt; }

@@ -13,7 +13,7 @@
 const uint8_t edm_allowed[EDM_STATES] = {
     [EDM_NEW] = TO(FETCHING) | TO(REMOTE),
     [EDM_REMOTE] = TO(FETCHING) | TO(NEW),
-    [EDM_FETCHING] = TO(RESIDENT) | TO(POISONED),
+    [EDM_FETCHING] = TO(RESIDENT) | TO(IDLE) | TO(POISONED),
     [EDM_RESIDENT] = TO(IDLE) | TO(LEAVING) | TO(NEW),
     [EDM_IDLE] = TO(FETCHING) | TO(RESIDENT) | TO(LEAVING) | TO(NEW),
     [EDM_LEAVING] = TO(FETCHING) | TO(RESIDENT) | TO(REMOTE) | TO(NEW) | TO(IDLE),
@@ -57,31 +57,68 @@ void edm_prefetch_seen(edm_pager *p, uint32_t page) {
     p->pf->used(p, page);
 }
 
+/* Nothing can be learned of its use any more: it leaves, or it was mapped and is marked now. A mapped
+ * page may have been used unseen; one that was never mapped, or never out of sight, was not. */
 void edm_prefetch_lost(edm_pager *p, uint32_t page) {
+    int unseen = p->observe != EDM_OBSERVE_EXACT && edm_state_of(p, page) == EDM_RESIDENT;
     clear(p, page, EDM_PREFETCHED);
+    if (unseen) {
+        p->stats.prefetch_unseen++;
+        return;
+    }
     p->stats.prefetch_unused++;
     p->pf->unused(p, page);
 }
 
-int edm_prefetch(edm_pager *p, uint32_t page) {
+static int prefetch(edm_pager *p, uint32_t page, uint8_t flags) {
     if (page >= p->pages || p->out->n >= EDM_CMDS_MAX - 1) return 0;
     uint16_t w = p->word[page];
     if ((w & EDM_STATE_MASK) != EDM_REMOTE || (w & (EDM_HELD | EDM_PENDING))) return 0;
+    p->wished++;
     if (p->lspt >= p->limit) return 0;
     edm_move(p, page, EDM_FETCHING);
     set(p, page, EDM_PREFETCHED);
+    if (flags & EDM_F_IDLE) set(p, page, EDM_HELD); /* and not PENDING: on its way to the stash */
     p->stats.prefetches++;
-    emit(p, EDM_PREFETCH, page, p->dirty_always ? EDM_F_WRITE : 0);
+    emit(p, EDM_PREFETCH, page, flags | (p->dirty_always ? EDM_F_WRITE : 0));
     return 1;
+}
+
+int edm_prefetch(edm_pager *p, uint32_t page) { return prefetch(p, page, 0); }
+
+int edm_prefetch_marked(edm_pager *p, uint32_t page) {
+    int given = prefetch(p, page, EDM_F_IDLE);
+    p->stats.prefetch_marks += (uint64_t)given;
+    return given;
+}
+
+/* Room for the next window: LPET keeps as many pages free as the last window wished for, a quarter of
+ * the limit at most. It shrinks by an eighth with each fault that wishes for less. */
+static uint32_t high_now(const edm_pager *p) {
+    uint32_t most = p->limit / 4, room = p->room < most ? p->room : most;
+    return p->limit - room < p->high ? p->limit - room : p->high;
+}
+
+static uint32_t low_now(const edm_pager *p) {
+    uint32_t high = high_now(p), gap = p->high - p->low;
+    return high > gap ? high - gap : 0;
 }
 
 /* ---- faults ---- */
 
 static void wake_if_high(edm_pager *p) {
-    if (p->lpet_awake || p->lspt - p->leaving < p->high) return;
+    if (p->lpet_awake || p->lspt - p->leaving < high_now(p)) return;
     p->lpet_awake = 1;
     p->stats.wakes++;
     emit(p, EDM_WAKE_LPET, 0, 0);
+}
+
+/* The prefetcher's turn, after the verdict on a miss or on the first use of a page of its own. */
+static void look_ahead(edm_pager *p, uint32_t page, int write) {
+    p->wished = 0;
+    p->pf->fault(p, page, write);
+    p->room = p->wished >= p->room ? p->wished : p->room - (p->room + 7) / 8;
+    if (p->wished) wake_if_high(p);
 }
 
 static void miss(edm_pager *p, uint32_t page, int write) {
@@ -105,12 +142,12 @@ static void miss(edm_pager *p, uint32_t page, int write) {
     if (w & EDM_COPY) p->stats.fetches++;
     else p->stats.zero_fills++;
     emit(p, w & EDM_COPY ? EDM_FETCH : EDM_ZERO_FILL, page, write || p->dirty_always ? EDM_F_WRITE : 0);
-    if (!p->lpet_awake && before >= p->high) {
+    if (!p->lpet_awake && before >= high_now(p)) {
         p->lpet_awake = 1;
         p->stats.wakes++;
         emit(p, EDM_WAKE_LPET, 0, 0);
     }
-    p->pf->fault(p, page, write);
+    look_ahead(p, page, write);
 }
 
 static void rescue(edm_pager *p, uint32_t page, int write) {
@@ -125,8 +162,9 @@ static void rescue(edm_pager *p, uint32_t page, int write) {
     p->stats.rescues++;
     emit(p, EDM_RESCUE, page, flags);
     if (w & EDM_PREFETCHED) {
+        p->stats.prefetch_mark_hits++;
         edm_prefetch_seen(p, page);
-        p->pf->fault(p, page, write);
+        look_ahead(p, page, write);
     }
     if (in_lists) p->ev->touch(p, page);
     else p->ev->keep(p, page);
@@ -144,8 +182,9 @@ void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *o
         emit(p, EDM_WAIT, page, 0);
         if (s == EDM_FETCHING && (w & EDM_PREFETCHED)) {
             p->stats.prefetch_late++;
+            p->stats.prefetch_mark_hits += (w & EDM_HELD) != 0;
             edm_prefetch_seen(p, page);
-            p->pf->fault(p, page, write);
+            look_ahead(p, page, write);
         }
     } else if (s == EDM_RESIDENT) {
         if (write && !(w & EDM_DIRTY)) {
@@ -154,7 +193,7 @@ void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *o
             p->stats.write_faults++;
             emit(p, EDM_ALLOW_WRITE, page, 0);
             edm_see_use(p, p->ev, page);
-            if (w & EDM_PREFETCHED) p->pf->fault(p, page, write);
+            if (w & EDM_PREFETCHED) look_ahead(p, page, write);
         } else {
             p->stats.retries++;
             emit(p, EDM_RETRY, page, 0);
@@ -167,12 +206,15 @@ void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *o
     p->out = NULL;
 }
 
+/* A page in FETCHING: is it a prefetcher's marker, on its way to the stash? (A rescue is PENDING too.) */
+static int is_marker(uint16_t w) { return (w & (EDM_HELD | EDM_PENDING)) == EDM_HELD; }
+
 void edm_installed(edm_pager *p, uint32_t page, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_INSTALLED, 0);
-    int in_lists = p->word[page] & EDM_PENDING;
+    int in_lists = p->word[page] & EDM_PENDING, marked = is_marker(p->word[page]);
     expect(p, page, edm_state_of(p, page) == EDM_FETCHING);
-    edm_move(p, page, EDM_RESIDENT);
-    clear(p, page, EDM_PENDING);
+    edm_move(p, page, marked ? EDM_IDLE : EDM_RESIDENT);
+    clear(p, page, marked ? EDM_HELD : EDM_PENDING);
     if (p->dirty_always) set(p, page, EDM_DIRTY);
     if (!in_lists) p->ev->insert(p, page);
 }
@@ -180,6 +222,7 @@ void edm_installed(edm_pager *p, uint32_t page, uint64_t now) {
 void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_FETCH_FAILED, 0);
     if (p->word[page] & EDM_PENDING) p->ev->remove(p, page);
+    if (is_marker(p->word[page])) clear(p, page, EDM_HELD);
     if (p->word[page] & EDM_PREFETCHED) edm_prefetch_lost(p, page);
     edm_move(p, page, EDM_POISONED);
     clear(p, page, EDM_PENDING | EDM_DIRTY);
@@ -202,6 +245,7 @@ void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
         set(p, page, EDM_HELD); /* until the write-back under way has ended */
         p->stats.rescues++;
     }
+    p->stats.prefetch_mark_hits += s == EDM_IDLE && (w & EDM_PREFETCHED);
     if (in_lists) edm_see_use(p, p->ev, page);
     else p->ev->keep(p, page);
     if (write || p->dirty_always) set(p, page, EDM_DIRTY);
@@ -211,6 +255,7 @@ void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
 
 int edm_mark(edm_pager *p, uint32_t page) {
     if (p->out->n >= EDM_CMDS_MAX - 1) return 0;
+    if (p->word[page] & EDM_PREFETCHED) edm_prefetch_lost(p, page);
     edm_move(p, page, EDM_IDLE);
     set(p, page, EDM_HELD);
     p->stats.marks++;
@@ -223,9 +268,10 @@ static void send_away(edm_pager *p, uint32_t page, uint8_t extra) {
     uint8_t flags = extra;
     if (w & EDM_DIRTY) flags |= EDM_F_DIRTY;
     if ((w & EDM_STATE_MASK) == EDM_IDLE) flags |= EDM_F_IDLE;
+    int mapped = (w & EDM_STATE_MASK) == EDM_RESIDENT && p->observe != EDM_OBSERVE_EXACT;
+    if ((w & EDM_PREFETCHED) && (mapped || !(extra & EDM_F_KEEP))) edm_prefetch_lost(p, page);
     edm_move(p, page, EDM_LEAVING);
     set(p, page, EDM_HELD);
-    if (w & EDM_PREFETCHED && !(extra & EDM_F_KEEP)) edm_prefetch_lost(p, page);
     emit(p, EDM_EVICT, page, flags);
 }
 
@@ -236,7 +282,7 @@ static int reclaim(edm_pager *p, uint32_t max) {
         p->in_session = 1;
         p->session++;
     }
-    while (p->lspt - p->leaving > p->low) {
+    while (p->lspt - p->leaving > low_now(p)) {
         if (evicted == max || p->out->n >= EDM_CMDS_MAX) return EDM_RUNNING;
         int64_t victim = p->ev->choose(p);
         if (victim < 0) return p->out->n ? EDM_RUNNING : EDM_FAIL; /* EDM_NONE, EDM_AGAIN */

@@ -12,6 +12,7 @@
  * the watermarks look at: low < high <= limit.
  *
  *     NEW, REMOTE --fault--> FETCHING --installed--> RESIDENT --marked--> IDLE
+ *     REMOTE --prefetched--> FETCHING --installed--> RESIDENT (or IDLE: a marker)
  *     IDLE, LEAVING --fault--> FETCHING (a rescue; RESIDENT at once by edm_touched)
  *     RESIDENT, IDLE --chosen--> LEAVING --stored, or clean--> REMOTE
  *     LEAVING --clean and never stored--> NEW      LEAVING --store failed, flushed--> IDLE
@@ -19,6 +20,15 @@
  *
  * The table of allowed transitions is in pager.c; one that is not in it aborts, in
  * release builds too.
+ *
+ * PREFETCH never goes beyond the limit, and displaces nothing by itself. So that there is room,
+ * LPET aims lower while a prefetcher is at work: at high' = min(high, limit - room) it is woken,
+ * at low' = high' - (high - low) it sleeps; `room` is the size of the prefetcher's last window,
+ * limit / 4 at most, and fades by an eighth with each fault that wishes for less. A MARKER is a
+ * prefetched page put into the stash instead of being mapped (PREFETCH with flag IDLE), as Linux's
+ * PG_readahead: its first touch is a rescue, seen under every observation, at which the
+ * prefetcher goes on. What became of a page it fetched is known of markers and under exact
+ * observation; a mapped page that is marked or leaves may have been used: prefetch_unseen.
  *
  * HELD. A command that takes the driver time to carry out leaves its page HELD
  * until the driver calls edm_done(): MARK_IDLE, EVICT (until the page is out of the
@@ -77,7 +87,7 @@ enum edm_op { /* commands */
     EDM_ALLOW_WRITE,   /* first write to a clean page: lift write-protection; then edm_done() */
     EDM_RECLAIM,       /* no room: reclaim (or wait for stores), then fault again */
     EDM_POISON,        /* the page's content is lost: touches must raise */
-    EDM_PREFETCH,      /* as FETCH, nobody waits for it */
+    EDM_PREFETCH,      /* as FETCH, nobody waits for it; flag IDLE: install it into the stash, not mapped */
     EDM_WAKE_LPET,     /* the high watermark is reached */
     EDM_MARK_IDLE,     /* soft-unmap into the stash; then edm_done() */
     EDM_EVICT,         /* take out of the program's sight, edm_done(); write back if flag DIRTY;
@@ -91,7 +101,7 @@ enum edm_cmd_flag {
     EDM_F_DIRTY = 2,    /* EVICT: must be written back first */
     EDM_F_LEAVING = 4,  /* RESCUE of a page that is being written back */
     EDM_F_KEEP = 8,     /* EVICT: a flush; the page stays in the stash afterwards */
-    EDM_F_IDLE = 16,    /* EVICT, DISCARD: the page is in the stash already */
+    EDM_F_IDLE = 16,    /* EVICT, DISCARD: the page is in the stash already. PREFETCH: it goes there */
     EDM_F_COPY = 32,    /* DISCARD: the store holds a copy to delete */
     EDM_F_DIRECT = 64   /* RECLAIM: a repeated answer to a fault already announced */
 };
@@ -128,6 +138,7 @@ typedef struct edm_stats {
     uint64_t refs, faults, zero_fills, fetches, rescues, write_faults, waits, retries, stalls;
     uint64_t evictions, writebacks, clean_drops, marks, discards;
     uint64_t prefetches, prefetch_hits, prefetch_late, prefetch_unused;
+    uint64_t prefetch_unseen, prefetch_marks, prefetch_mark_hits;
     uint64_t store_errors, poisoned, wakes, reclaims;
 } edm_stats;
 
@@ -194,6 +205,11 @@ void edm_set_future(edm_pager *p, const uint32_t *next, uint64_t n);
 void edm_next_uses(const uint32_t *page, uint64_t n, uint32_t *last, uint32_t *next);
 void edm_set_position(edm_pager *p, uint64_t i); /* where in `next` the driver is */
 
+/* For the prefetcher `planned`: the pages in the order they will be wanted; kept by pointer. -1: one is
+ * beyond the region. A driver asks edm_needs_plan() before it begins, and refuses if it says 1. */
+int edm_set_plan(edm_pager *p, const uint32_t *pages, uint64_t n);
+int edm_needs_plan(const edm_pager *p);
+
 /* Looking. */
 int edm_page_state(const edm_pager *p, uint32_t page);
 uint32_t edm_page_word(const edm_pager *p, uint32_t page);
@@ -258,11 +274,13 @@ struct edm_prefetcher {
     void (*fault)(edm_pager *p, uint32_t page, int write); /* after the verdict on a miss or a prefetch hit:
                                                               calls edm_prefetch(p, page) for each wish */
     void (*used)(edm_pager *p, uint32_t page);   /* a prefetched page was seen used */
-    void (*unused)(edm_pager *p, uint32_t page); /* it left without */
+    void (*unused)(edm_pager *p, uint32_t page); /* it left without, as far as can be seen */
+    uint8_t needs_plan;
 };
 
 /* For prefetchers: asks for one page. 1: a command was given; 0: not REMOTE, or no room. */
 int edm_prefetch(edm_pager *p, uint32_t page);
+int edm_prefetch_marked(edm_pager *p, uint32_t page); /* the same, as a marker */
 /* For evictors and prefetchers. */
 void *edm_own(edm_pager *p);          /* the evictor's memory */
 void *edm_own_ctx(edm_pager *p);

@@ -24,7 +24,8 @@ class Page:
 
 
 class Model:
-    """The pager. `ahead`: a prefetcher that wishes for that many pages after a fault."""
+    """The pager. `ahead`: a prefetcher that wishes for that many pages after a fault, the next one
+    as a marker."""
 
     def __init__(self, config: PolicyConfig, ahead: int = 0):
         self.config = config
@@ -39,6 +40,7 @@ class Model:
         self.session = 0
         self.in_session = self.awake = False
         self.passed = 0
+        self.room = self.wished = 0
         self.evictor = EVICTORS[config.evict](self, config.seed)
 
     # ---- looking ----
@@ -50,6 +52,15 @@ class Model:
     @property
     def leaving(self) -> int:
         return sum(page.state == "LEAVING" for page in self.pages)
+
+    @property
+    def high_now(self) -> int:
+        """Where LPET wakes: lower than high when prefetching wants the room."""
+        return min(self.high, self.limit - min(self.room, self.limit // 4))
+
+    @property
+    def low_now(self) -> int:
+        return max(0, self.high_now - (self.high - self.low))
 
     def takeable(self, n: int) -> bool:
         return self.pages[n].state in ("RESIDENT", "IDLE") and not self.pages[n].held
@@ -70,6 +81,7 @@ class Model:
             return UNUSED
         if len(self.commands) >= MOST - 1:
             return BUSY
+        self.prefetch_lost(n)
         page.state, page.held = "IDLE", True
         self.stats["marks"] += 1
         self.say("MARK_IDLE", n)
@@ -95,9 +107,12 @@ class Model:
         self.stats["prefetch_hits"] += 1
 
     def prefetch_lost(self, n: int) -> None:
-        if self.pages[n].prefetched:
-            self.pages[n].prefetched = False
-            self.stats["prefetch_unused"] += 1
+        """Its use cannot be learned of any more; a page that was mapped may have been used."""
+        page = self.pages[n]
+        if page.prefetched:
+            page.prefetched = False
+            unseen = page.state == "RESIDENT" and self.observe != "exact"
+            self.stats["prefetch_unseen" if unseen else "prefetch_unused"] += 1
 
     def see_use(self, n: int) -> None:
         if self.pages[n].prefetched:
@@ -105,14 +120,22 @@ class Model:
         self.evictor.touch(n)
 
     def read_ahead(self, n: int) -> None:
+        self.wished = 0
         for m in range(n + 1, min(n + 1 + self.ahead, len(self.pages))):
             page = self.pages[m]
-            if page.state == "REMOTE" and not page.held and not page.pending:
-                if self.resident >= self.limit:
-                    return
-                page.state, page.prefetched = "FETCHING", True
+            if page.state != "REMOTE" or page.held or page.pending:
+                continue
+            self.wished += 1
+            if self.resident < self.limit:
+                marker = m == n + 1
+                page.state, page.prefetched, page.held = "FETCHING", True, marker
                 self.stats["prefetches"] += 1
-                self.say("PREFETCH", m, WRITE if self.always else 0)
+                self.stats["prefetch_marks"] += marker
+                self.say("PREFETCH", m, (IDLE if marker else 0) | (WRITE if self.always else 0))
+        fades = self.room - (self.room + 7) // 8
+        self.room = self.wished if self.wished >= self.room else fades
+        if self.wished and self.resident - self.leaving >= self.high_now:
+            self.wake()
 
     # ---- events ----
 
@@ -125,6 +148,7 @@ class Model:
             self.say("WAIT", n)
             if page.state == "FETCHING" and page.prefetched:
                 self.stats["prefetch_late"] += 1
+                self.stats["prefetch_mark_hits"] += page.held
                 self.prefetch_seen(n)
                 self.read_ahead(n)
         elif page.state == "RESIDENT" and write and not page.dirty:
@@ -152,7 +176,7 @@ class Model:
             self.stats["stalls"] += not page.pending
             self.say("RECLAIM", n, DIRECT if page.pending else 0)
             page.pending = True
-            if here >= self.high:
+            if here >= self.high_now:
                 self.wake()
             return
         write = write or self.always
@@ -162,7 +186,7 @@ class Model:
         self.stats["faults"] += 1
         self.stats["fetches" if page.copy else "zero_fills"] += 1
         self.say("FETCH" if page.copy else "ZERO_FILL", n, WRITE if write else 0)
-        if here >= self.high:
+        if here >= self.high_now:
             self.wake()
         self.read_ahead(n)
 
@@ -177,13 +201,16 @@ class Model:
         self.stats["rescues"] += 1
         self.say("RESCUE", n, (LEAVING if leaving else 0) | (WRITE if page.dirty else 0))
         if page.prefetched:
+            self.stats["prefetch_mark_hits"] += 1
             self.prefetch_seen(n)
             self.read_ahead(n)
         (self.evictor.touch if has_place else self.evictor.keep)(n)
 
     def installed(self, n: int) -> None:
         page = self.pages[n]
-        page.state = "RESIDENT"
+        marker = page.held and not page.pending
+        page.state = "IDLE" if marker else "RESIDENT"
+        page.held = page.held and not marker
         page.dirty = page.dirty or self.always
         if not page.pending:
             self.evictor.insert(n)
@@ -193,6 +220,8 @@ class Model:
         page = self.pages[n]
         if page.pending:
             self.evictor.remove(n)
+        else:
+            page.held = False
         self.prefetch_lost(n)
         page.state, page.pending, page.dirty = "POISONED", False, False
         self.stats["store_errors"] += 1
@@ -211,6 +240,7 @@ class Model:
             else:
                 self.evictor.keep(n)
         elif page.state == "RESIDENT" or (page.state == "IDLE" and not page.held):
+            self.stats["prefetch_mark_hits"] += page.state == "IDLE" and page.prefetched
             page.state = "RESIDENT"
             self.see_use(n)
         else:
@@ -229,11 +259,11 @@ class Model:
     def send_away(self, n: int, extra: int) -> None:
         page = self.pages[n]
         flags = extra | (DIRTY if page.dirty else 0) | (IDLE if page.state == "IDLE" else 0)
-        page.state, page.held = "LEAVING", True
-        if extra & KEEP:
-            page.pending = True
-        else:
+        mapped = page.state == "RESIDENT" and self.observe != "exact"
+        if mapped or not extra & KEEP:
             self.prefetch_lost(n)
+        page.state, page.held = "LEAVING", True
+        page.pending = bool(extra & KEEP)
         self.say("EVICT", n, flags)
 
     def reclaim(self, most: int) -> tuple[str, list[tuple[str, int, int]]]:
@@ -245,7 +275,7 @@ class Model:
             self.in_session = True
             self.session += 1
         evicted = skipped = 0
-        while self.resident - self.leaving > self.low:
+        while self.resident - self.leaving > self.low_now:
             if evicted == most or len(self.commands) >= MOST:
                 return "RUNNING", self.answer()
             victim = self.evictor.choose()

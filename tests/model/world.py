@@ -24,7 +24,8 @@ def next_prefetcher(ahead: int) -> tuple[Any, list[Any]]:
     """An edm_prefetcher that wishes for the `ahead` pages after a fault; and what to keep alive."""
 
     def fault(p: Any, page: int, write: int) -> None:
-        for k in range(1, ahead + 1):
+        lib.edm_prefetch_marked(p, page + 1)
+        for k in range(2, ahead + 1):
             lib.edm_prefetch(p, page + k)
 
     keep = [
@@ -172,8 +173,8 @@ class World:
     def installed(self, page: int) -> None:
         flags = self.installing.pop(page)
         self.both("installed", page)
-        self.visible[page] = True
-        self.writable[page] = bool(flags & WRITE)
+        self.visible[page] = not flags & IDLE
+        self.writable[page] = self.visible[page] and bool(flags & WRITE)
         self.check()
 
     def fetch_failed(self, page: int) -> None:
@@ -283,7 +284,9 @@ class World:
         assert s["faults"] == sum(ops[k] for k in ("ZERO_FILL", "FETCH", "RESCUE", "ALLOW_WRITE"))
         assert s["marks"] == ops["MARK_IDLE"]
         assert (s["prefetches"], s["wakes"]) == (ops["PREFETCH"], ops["WAKE_LPET"])
-        assert s["prefetch_hits"] + s["prefetch_unused"] <= s["prefetches"]
+        flagged = sum(bool(self.pager.word(n) & lib.EDM_PREFETCHED) for n in range(len(self.truth)))
+        outcomes = s["prefetch_hits"] + s["prefetch_unused"] + s["prefetch_unseen"]
+        assert outcomes + flagged == s["prefetches"]
 
     def check_log(self) -> None:
         """The log of this run, replayed, gives every command again."""
