@@ -1,1 +1,5 @@
-"""edm_real."""
+"""edm_real: drives the policy with userfaultfd: regions, fault paths, page stores. Linux only."""
+
+from edm_real.region import PageLostError, Region, WritebackError
+
+__all__ = ["PageLostError", "Region", "WritebackError"]

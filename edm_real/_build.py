@@ -22,10 +22,11 @@ C = HERE / "c"
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(POLICY_C / "pager.h"))
-ffibuilder.cdef(declarations(C / "store.h"))
+for header in ("store.h", "runtime.h"):
+    ffibuilder.cdef(declarations(C / header))
 ffibuilder.set_source(
     "edm_real._core",
-    '#include "pager.h"\n#include "store.h"',
+    '#include "pager.h"\n#include "runtime.h"\n#include "store.h"',
     sources=[os.path.relpath(f, ROOT) for d in (POLICY_C, C) for f in sorted(d.glob("*.c"))],
     include_dirs=[str(POLICY_C), str(C)],
     depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],

@@ -163,6 +163,7 @@ int edm_needs_plan(const edm_pager *p) { return p->pf->needs_plan && !p->plan; }
 
 int edm_page_state(const edm_pager *p, uint32_t page) { return (int)edm_state_of(p, page); }
 uint32_t edm_page_word(const edm_pager *p, uint32_t page) { return p->word[page]; }
+const uint16_t *edm_page_words(const edm_pager *p) { return p->word; }
 uint32_t edm_resident(const edm_pager *p) { return p->lspt; }
 uint32_t edm_leaving(const edm_pager *p) { return p->leaving; }
 const edm_stats *edm_stats_of(const edm_pager *p) { return &p->stats; }

@@ -213,6 +213,7 @@ int edm_needs_plan(const edm_pager *p);
 /* Looking. */
 int edm_page_state(const edm_pager *p, uint32_t page);
 uint32_t edm_page_word(const edm_pager *p, uint32_t page);
+const uint16_t *edm_page_words(const edm_pager *p); /* all of them; looking without the driver's lock is a guess */
 uint32_t edm_resident(const edm_pager *p); /* size of the LSPT */
 uint32_t edm_leaving(const edm_pager *p);
 const edm_stats *edm_stats_of(const edm_pager *p);

@@ -1,0 +1,104 @@
+/* buffers.c: the stash: plain memory that holds pages which are out of the program's sight,
+ * and scratch space for fetches.
+ *
+ * A page that is IDLE or LEAVING has a buffer (`buffer_of`). A free buffer that was used has
+ * memory behind it ("warm") and is taken first, the latest first, while it is in the caches.
+ * Warm ones beyond `warm_most` are given back to the kernel in batches, the oldest first, by
+ * one thread at a time, so that pages + EDM_DRAIN buffers are always enough.
+ */
+#define _GNU_SOURCE
+#include "region.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+
+uint32_t edm_buffer_take(edm_region *r) {
+    struct edm_stash *s = &r->stash;
+    if (s->warm_n) return s->warm[(s->warm_head + --s->warm_n) % s->count];
+    if (s->cold_n) return s->cold[--s->cold_n];
+    if (EDM_UNLIKELY(s->fresh == s->count)) abort(); /* more buffers than pages: a page has two */
+    return s->fresh++;
+}
+
+void edm_buffer_give(edm_region *r, uint32_t buffer) {
+    struct edm_stash *s = &r->stash;
+    s->warm[(s->warm_head + s->warm_n++) % s->count] = buffer;
+}
+
+uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers) {
+    struct edm_stash *s = &r->stash;
+    uint32_t n = 0;
+    if (s->draining || s->warm_n < s->warm_most + EDM_DRAIN) return 0;
+    s->draining = 1;
+    for (; n < EDM_DRAIN; n++, s->warm_n--) {
+        buffers[n] = s->warm[s->warm_head];
+        s->warm_head = (s->warm_head + 1) % s->count;
+    }
+    return n;
+}
+
+void edm_buffers_drain(edm_region *r, uint32_t *buffers, uint32_t n) {
+    struct edm_stash *s = &r->stash;
+    if (!n) return;
+    edm_sort(buffers, n);
+    edm_forget(r, s->bytes, buffers, n);
+    edm_lock_take(&r->lock);
+    for (uint32_t i = 0; i < n; i++) s->cold[s->cold_n++] = buffers[i];
+    s->draining = 0;
+    edm_lock_give(&r->lock);
+}
+
+/* Shell sort: no allocation, and a batch is small. */
+void edm_sort(uint32_t *numbers, uint32_t n) {
+    static const uint32_t gaps[] = {57, 23, 10, 4, 1};
+    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)
+        for (uint32_t gap = gaps[g], i = gap; i < n; i++) {
+            uint32_t number = numbers[i], k = i;
+            for (; k >= gap && numbers[k - gap] > number; k -= gap) numbers[k] = numbers[k - gap];
+            numbers[k] = number;
+        }
+}
+
+uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n, struct iovec *run) {
+    uint32_t runs = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *at = base + ((size_t)numbers[i] << r->shift);
+        if (runs && (uint8_t *)run[runs - 1].iov_base + run[runs - 1].iov_len == at) run[runs - 1].iov_len += r->page_size;
+        else run[runs++] = (struct iovec){at, r->page_size};
+    }
+    return runs;
+}
+
+void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n) {
+    struct iovec run[EDM_CMDS_MAX];
+    uint32_t runs = edm_runs(r, base, numbers, n, run);
+    /* One call, one TLB flush. Kernels before 6.13 refuse this advice, and say so at once. */
+    if (runs > 1 && r->self >= 0 && syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) >= 0) return;
+    for (uint32_t i = 0; i < runs; i++) madvise(run[i].iov_base, run[i].iov_len, MADV_DONTNEED);
+}
+
+uint8_t *edm_scratch_take(edm_region *r, uint32_t *which) {
+    for (int i = 0;; i++) {
+        uint32_t taken = atomic_load_explicit(&r->scratch_taken, memory_order_relaxed);
+        if (taken != UINT32_MAX) {
+            uint32_t bit = (uint32_t)__builtin_ctz(~taken);
+            if (atomic_compare_exchange_weak_explicit(&r->scratch_taken, &taken, taken | 1u << bit, memory_order_acquire,
+                                                      memory_order_relaxed)) {
+                *which = bit;
+                return r->scratch + ((size_t)bit * EDM_SCRATCH_PAGES << r->shift);
+            }
+        } else if (i % 64 == 63) {
+            sched_yield();
+        }
+    }
+}
+
+void edm_scratch_give(edm_region *r, uint32_t which) {
+    atomic_fetch_and_explicit(&r->scratch_taken, ~(1u << which), memory_order_release);
+}

@@ -1,0 +1,165 @@
+/* evict.c: carries out what edm_reclaim() chose.
+ *
+ *   lock    edm_reclaim(): pages to mark idle, pages to evict; all HELD from here on
+ *   -       unmap them, sorted by address, in one batch; their bytes are in buffers then
+ *   lock    edm_done() for all: marked pages rest in the stash; clean ones are gone
+ *   -       write the dirty ones to the store, straight from their buffers
+ *   lock    edm_stored() or edm_store_failed() for each; their buffers are free
+ *
+ * A clean page under exact tracking is write-protected all along: it is dropped, not copied.
+ */
+#include "region.h"
+
+#include "checksum.h"
+
+enum { NO_BUFFER = 1 }; /* in edm_cmd.zero, here only: a clean page's bytes were dropped */
+
+/* Unmaps what the commands say, into buffers where the bytes are wanted. */
+static void take_out(edm_region *r, edm_cmds *cmds) {
+    uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
+    int exact = edm_config_of(r->pager)->dirty == EDM_DIRTY_EXACT;
+    for (uint32_t i = 0; i < cmds->n; i++) {
+        edm_cmd *c = &cmds->c[i];
+        if (c->op == EDM_EVICT && (c->flags & EDM_F_IDLE)) continue;
+        edm_hook(r, EDM_AT_UNMAP, c->page);
+        if (c->op == EDM_EVICT && exact && !(c->flags & EDM_F_DIRTY)) {
+            c->zero = NO_BUFFER;
+            clean[dropped++] = c->page;
+        } else {
+            pages[n++] = c->page;
+        }
+    }
+    if (n) {
+        edm_lock_take(&r->lock);
+        for (uint32_t i = 0; i < n; i++) buffers[i] = edm_buffer_take(r);
+        edm_lock_give(&r->lock);
+        edm_sort(pages, n);
+        edm_sort(buffers, n);
+        for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
+    }
+    edm_unmap(r, pages, buffers, n, clean, dropped);
+    EDM_COUNT(r, unmapped, n + dropped);
+    EDM_COUNT(r, unmaps, 1);
+}
+
+/* (lock) The pages are out of the program's sight. What is still to be stored stays in `cmds`. */
+static void tell_done(edm_region *r, edm_cmds *cmds) {
+    uint64_t now = edm_event_now(r);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < cmds->n; i++) {
+        edm_cmd c = cmds->c[i];
+        edm_done(r->pager, c.page, now);
+        if (c.op != EDM_EVICT) continue;
+        if ((c.flags & EDM_F_DIRTY) || r->lockstep) {
+            cmds->c[kept++] = c;
+        } else { /* clean: under one hold of the lock, nobody sees it LEAVING without a buffer */
+            edm_stored(r->pager, c.page, now);
+            if (c.zero != NO_BUFFER) edm_buffer_give(r, r->buffer_of[c.page]);
+        }
+    }
+    cmds->n = kept;
+}
+
+static void raise_all(edm_region *r, const uint32_t *pages, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) edm_event_raise(edm_bucket_of(r, pages[i]));
+}
+
+/* Writes the dirty pages of `cmds` back; flags get EDM_F_DIRTY cleared where that failed. */
+static void write_back(edm_region *r, edm_cmds *cmds) {
+    edm_store_io io[EDM_CMDS_MAX / 2];
+    uint16_t of[EDM_CMDS_MAX / 2];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < cmds->n; i++) {
+        edm_cmd *c = &cmds->c[i];
+        if (!(c->flags & EDM_F_DIRTY)) continue;
+        void *bytes = edm_stashed(r, c->page);
+        uint64_t sum = edm_checksum(bytes, r->page_size);
+        if (r->sum[c->page] == sum) {
+            EDM_COUNT(r, same_content, 1);
+            continue;
+        }
+        r->sum[c->page] = sum;
+        edm_hook(r, EDM_AT_STORE, c->page);
+        of[n] = (uint16_t)i;
+        io[n++] = (edm_store_io){.page = c->page, .data = bytes};
+    }
+    if (!n || r->store->ops->put(r->store, io, n, edm_now_ns() + r->deadline_ns) == 0) return;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!io[i].result) continue;
+        edm_cmd *c = &cmds->c[of[i]];
+        c->op = 0;
+        r->sum[c->page] = EDM_NO_SUM; /* the store may have the old page, or none */
+        EDM_COUNT(r, failed_writebacks, 1);
+        r->count.writeback_error = io[i].result;
+    }
+}
+
+/* (lock) */
+static void tell_stored(edm_region *r, const edm_cmds *cmds) {
+    uint64_t now = edm_event_now(r);
+    for (uint32_t i = 0; i < cmds->n; i++) {
+        const edm_cmd *c = &cmds->c[i];
+        int buffer = c->op ? edm_stored(r->pager, c->page, now) : edm_store_failed(r->pager, c->page, now);
+        if (buffer == 2 || c->zero == NO_BUFFER) continue;
+        /* A rescuer that is still copying from it gives it back instead: see conclude(). */
+        if (edm_page_state(r->pager, c->page) != EDM_FETCHING) edm_buffer_give(r, r->buffer_of[c->page]);
+    }
+}
+
+void edm_carry_out(edm_region *r, edm_cmds *cmds) {
+    uint32_t pages[EDM_CMDS_MAX], surplus[EDM_DRAIN], surplus_n = 0, n;
+    for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
+    take_out(r, cmds);
+    edm_lock_take(&r->lock);
+    tell_done(r, cmds);
+    if (!cmds->n) surplus_n = edm_buffers_surplus(r, surplus);
+    edm_lock_give(&r->lock);
+    raise_all(r, pages, n);
+    if (cmds->n) {
+        write_back(r, cmds);
+        for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
+        edm_hook(r, EDM_AT_STORED, pages[0]);
+        edm_lock_take(&r->lock);
+        tell_stored(r, cmds);
+        surplus_n = edm_buffers_surplus(r, surplus);
+        edm_lock_give(&r->lock);
+        raise_all(r, pages, n);
+    }
+    edm_event_raise(&r->room);
+    edm_buffers_drain(r, surplus, surplus_n);
+}
+
+int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands) {
+    edm_cmds cmds;
+    edm_lock_take(&r->lock);
+    int status = edm_reclaim(r->pager, max, edm_event_now(r), &cmds);
+    edm_lock_give(&r->lock);
+    *commands = cmds.n;
+    if (cmds.n) edm_carry_out(r, &cmds);
+    return status;
+}
+
+void edm_reclaim_to_ok(edm_region *r) {
+    uint32_t n;
+    while (edm_reclaim_step(r, 0, &n) == EDM_RUNNING) {}
+}
+
+/* LPET sleeps until the high watermark is reached, then reclaims down to the low one. */
+void *edm_lpet_main(void *region) {
+    edm_region *r = region;
+    uint32_t seen = 0, n;
+    while (!r->stop) {
+        uint32_t ticket = edm_event_ticket(&r->lpet_event);
+        if (ticket == seen) {
+            edm_event_wait(&r->lpet_event, seen, 0, 1000000000u);
+            continue;
+        }
+        seen = ticket;
+        for (;;) {
+            uint32_t room = edm_event_ticket(&r->room);
+            if (edm_reclaim_step(r, 0, &n) == EDM_OK || r->stop) break;
+            if (!n) edm_event_wait(&r->room, room, 0, 1000000u);
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,217 @@
+/* fault.c: resolves one fault: asks the pager, carries out its verdict, tells it.
+ *
+ * Runs in a SIGBUS handler (upcall), a handler thread (monitor), or on behalf of a call
+ * (prefault). No allocation; the lock is held for decisions only; all else about the page is
+ * the caller's alone while it is FETCHING.
+ */
+#include "region.h"
+
+#include "checksum.h"
+
+#include <sys/mman.h>
+
+enum { SPINS = 2000, NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 100000000 };
+
+static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
+    edm_store_io io = {.page = page, .data = to};
+    r->store->ops->get(r->store, &io, 1, deadline);
+    if (!io.result && edm_checksum(to, r->page_size) != r->sum[page]) io.result = -EBADMSG;
+    if (EDM_UNLIKELY(io.result)) EDM_COUNT(r, fetch_retries, 1);
+    return io.result;
+}
+
+/* Gets a page's bytes and proves them; asks again until the deadline. 0 or -errno. */
+static int get_bytes(edm_region *r, uint32_t page, void *to) {
+    uint64_t deadline = edm_now_ns() + r->deadline_ns;
+    for (uint64_t nap = NAP_NS;;) {
+        int error = get_once(r, page, to, deadline);
+        if (!error) return 0;
+        uint64_t now = edm_now_ns();
+        if (now >= deadline) return error;
+        if (nap > deadline - now) nap = deadline - now;
+        struct timespec t = {(time_t)(nap / 1000000000u), (long)(nap % 1000000000u)};
+        nanosleep(&t, NULL);
+        if (nap < NAP_NS_MAX / 2) nap *= 2;
+    }
+}
+
+static uint64_t copy_flags(int writable) {
+    return UFFDIO_COPY_MODE_DONTWAKE | (writable ? 0 : UFFDIO_COPY_MODE_WP);
+}
+
+/* -EEXIST cannot be: while a page is FETCHING nobody else installs it. */
+static int copy_in(edm_region *r, uint32_t page, const void *from, int writable) {
+    edm_hook(r, EDM_AT_INSTALL, page);
+    return edm_uffd_copy(r->uffd, edm_at(r, page), from, r->page_size, copy_flags(writable));
+}
+
+/* Zeros, or the store's bytes: from where the store has them, or through a buffer. */
+static int bring(edm_region *r, edm_cmd c) {
+    uint32_t which;
+    int writable = c.flags & EDM_F_WRITE;
+    edm_hook(r, EDM_AT_FETCH, c.page);
+    if (c.op == EDM_ZERO_FILL) return copy_in(r, c.page, r->zeros, writable);
+    const void *held = r->store->ops->look ? r->store->ops->look(r->store, c.page) : NULL;
+    if (held && edm_checksum(held, r->page_size) == r->sum[c.page]) return copy_in(r, c.page, held, writable);
+    uint8_t *buffer = edm_scratch_take(r, &which);
+    int error = get_bytes(r, c.page, buffer);
+    if (!error) error = copy_in(r, c.page, buffer, writable);
+    edm_scratch_give(r, which);
+    return error;
+}
+
+static void lose(edm_region *r, uint32_t page, int error) {
+    r->count.lost_error = error;
+    r->count.lost_page = page;
+    EDM_COUNT(r, lost_pages, 1);
+    if (!r->can_poison || edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size))
+        if (r->monitor) mprotect(edm_at(r, page), r->page_size, PROT_NONE); /* a signal, not a wait for ever */
+}
+
+/* The page came (error 0) or did not. A rescued one's buffer is free now, unless it is still
+ * being written back (HELD): then the evictor gives it back. */
+static int conclude(edm_region *r, uint32_t page, int error, int rescued) {
+    uint32_t surplus[EDM_DRAIN], surplus_n = 0;
+    edm_cmds none;
+    if (EDM_UNLIKELY(error)) lose(r, page, error);
+    else edm_hook(r, EDM_AT_INSTALLED, page);
+    edm_lock_take(&r->lock);
+    rescued = rescued && !(edm_page_word(r->pager, page) & EDM_HELD);
+    if (EDM_UNLIKELY(error)) edm_fetch_failed(r->pager, page, edm_event_now(r), &none);
+    else edm_installed(r->pager, page, edm_event_now(r));
+    if (rescued) {
+        edm_buffer_give(r, r->buffer_of[page]);
+        surplus_n = edm_buffers_surplus(r, surplus);
+    }
+    edm_lock_give(&r->lock);
+    edm_event_raise(edm_bucket_of(r, page));
+    edm_buffers_drain(r, surplus, surplus_n);
+    return error ? -EFAULT : 0;
+}
+
+/* Copies prefetched pages in, neighbours in one call. */
+static void install_prefetched(edm_region *r, const edm_store_io *io, uint32_t n, int writable, int32_t *error) {
+    for (uint32_t i = 0; i < n;) {
+        uint32_t run = 1;
+        if (error[i]) {
+            i++;
+            continue;
+        }
+        while (i + run < n && !error[i + run] && io[i + run].page == io[i].page + run) run++;
+        edm_hook(r, EDM_AT_INSTALL, (uint32_t)io[i].page);
+        int failed = edm_uffd_copy(r->uffd, edm_at(r, (uint32_t)io[i].page), io[i].data, (size_t)run << r->shift,
+                                   copy_flags(writable));
+        for (uint32_t k = 0; k < run; k++) error[i + k] = failed;
+        i += run;
+    }
+}
+
+/* The PREFETCH commands among c[0..n): batches through one buffer. Nobody waits for them. */
+static void prefetch(edm_region *r, const edm_cmd *c, uint32_t n) {
+    uint32_t which;
+    uint8_t *buffer = edm_scratch_take(r, &which);
+    for (uint32_t i = 0; i < n;) {
+        edm_store_io io[EDM_SCRATCH_PAGES];
+        int32_t error[EDM_SCRATCH_PAGES];
+        uint32_t batch = 0;
+        int writable = 0;
+        for (; i < n && batch < EDM_SCRATCH_PAGES; i++) {
+            if (c[i].op != EDM_PREFETCH) continue;
+            writable = c[i].flags & EDM_F_WRITE;
+            io[batch] = (edm_store_io){.page = c[i].page, .data = buffer + ((size_t)batch << r->shift)};
+            batch++;
+        }
+        if (!batch) break;
+        r->store->ops->get(r->store, io, batch, edm_now_ns() + r->deadline_ns);
+        for (uint32_t k = 0; k < batch; k++) {
+            uint32_t page = (uint32_t)io[k].page;
+            error[k] = io[k].result || edm_checksum(io[k].data, r->page_size) != r->sum[page]
+                           ? get_bytes(r, page, io[k].data) : 0;
+        }
+        install_prefetched(r, io, batch, writable, error);
+        for (uint32_t k = 0; k < batch; k++) {
+            conclude(r, (uint32_t)io[k].page, error[k], 0);
+            if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, (uint32_t)io[k].page), r->page_size);
+        }
+    }
+    edm_scratch_give(r, which);
+}
+
+/* What else the pager asked for besides the page itself. */
+static void follow_up(edm_region *r, const edm_cmds *cmds) {
+    int wake = 0, wishes = 0;
+    for (uint32_t i = 1; i < cmds->n; i++) {
+        wake |= cmds->c[i].op == EDM_WAKE_LPET;
+        wishes |= cmds->c[i].op == EDM_PREFETCH;
+    }
+    if (wake && r->has_lpet) edm_event_raise(&r->lpet_event);
+    if (wishes) prefetch(r, cmds->c + 1, cmds->n - 1);
+    if (wake && !r->has_lpet) edm_reclaim_to_ok(r);
+}
+
+/* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline. */
+static int make_room(edm_region *r, uint64_t *give_up) {
+    uint32_t ticket = edm_event_ticket(&r->room), n;
+    if (r->lockstep) {
+        edm_reclaim_to_ok(r);
+        return r->count.failed_writebacks ? -ENOMEM : 0;
+    }
+    EDM_COUNT(r, direct_reclaims, 1);
+    edm_reclaim_step(r, EDM_DIRECT, &n);
+    if (!*give_up) *give_up = edm_now_ns() + 2 * r->deadline_ns;
+    if (n) return edm_now_ns() < *give_up ? 0 : -ENOMEM;
+    edm_event_wait(&r->room, ticket, SPINS, WAIT_NS);
+    return edm_now_ns() < *give_up ? 0 : -ENOMEM;
+}
+
+static int carry_out(edm_region *r, const edm_cmds *cmds) {
+    edm_cmd c = cmds->c[0];
+    int error, rescued = 0;
+    switch (c.op) {
+    case EDM_ZERO_FILL:
+    case EDM_FETCH: error = bring(r, c); break;
+    case EDM_RESCUE:
+        error = copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE);
+        rescued = 1;
+        break;
+    case EDM_ALLOW_WRITE:
+        edm_uffd_protect(r->uffd, edm_at(r, c.page), r->page_size, 0, 0);
+        edm_lock_take(&r->lock);
+        edm_done(r->pager, c.page, edm_event_now(r));
+        edm_lock_give(&r->lock);
+        edm_event_raise(edm_bucket_of(r, c.page));
+        return 0;
+    case EDM_POISON: return -EFAULT;
+    default: return 0; /* RETRY: it came meanwhile */
+    }
+    error = conclude(r, c.page, error, rescued);
+    follow_up(r, cmds);
+    return error;
+}
+
+int edm_region_fault(edm_region *r, uint32_t page, int write) {
+    uint64_t begin = edm_now_ns(), give_up = 0;
+    edm_cmds cmds;
+    int error = 0;
+    for (;;) {
+        edm_lock_take(&r->lock);
+        edm_fault(r->pager, page, write, r->lockstep ? r->lockstep_now : begin, &cmds);
+        edm_cmd c = cmds.c[0];
+        uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page));
+        edm_lock_give(&r->lock);
+        if (c.op == EDM_WAIT) {
+            edm_hook(r, EDM_AT_WAIT, page);
+            edm_event_wait(edm_bucket_of(r, page), ticket, SPINS, WAIT_NS);
+        } else if (c.op == EDM_RECLAIM) {
+            if (cmds.n > 1 && r->has_lpet) edm_event_raise(&r->lpet_event);
+            error = make_room(r, &give_up);
+            if (error) break;
+        } else {
+            error = carry_out(r, &cmds);
+            break;
+        }
+    }
+    if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
+    edm_hist_record(&r->latency, edm_now_ns() - begin);
+    return error;
+}

@@ -1,0 +1,158 @@
+/* region.h: the inside of a region, for the files of this folder only.
+ *
+ * Who may touch what. The pager and all fields marked (lock) are guarded by `lock`, which is
+ * held for a decision only, never over an ioctl, a copy or a store call. Page P's bytes, and
+ * its buffer in the stash, belong to the thread that carries out a command on P: the fetcher
+ * while it is FETCHING, the evictor while it is HELD or LEAVING (a rescuer then only reads).
+ * A page that is IDLE or LEAVING, and not HELD, is in its buffer; a RESIDENT one is mapped.
+ */
+#ifndef EDM_REGION_H
+#define EDM_REGION_H
+
+#include "hist.h"
+#include "runtime.h"
+#include "sync.h"
+#include "uffd.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#define EDM_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define EDM_LIKELY(x) __builtin_expect(!!(x), 1)
+
+enum {
+    EDM_BUCKETS = 64,       /* events that faults wait on, by page */
+    EDM_SCRATCHES = 32,     /* buffers for fetches */
+    EDM_SCRATCH_PAGES = 16, /* pages in each */
+    EDM_PIPES = 3,
+    EDM_WARM_MOST = 256,    /* free buffers kept with memory behind them */
+    EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
+    EDM_DIRECT = 32,        /* evictions in a faulting thread's reclaim step */
+    EDM_HANDLERS_MAX = 16,
+    EDM_LOG_RECS = 4096
+};
+
+struct edm_stash { /* see buffers.c; (lock) but for `bytes` */
+    uint8_t *bytes;
+    uint32_t *warm, *cold; /* free buffers: a ring, a stack */
+    uint32_t count, warm_head, warm_n, cold_n, fresh, warm_most;
+    int draining;
+};
+
+struct edm_pipe {
+    edm_lock lock;
+    int fd[2];
+    uint32_t bytes;
+};
+
+struct edm_region {
+    uint8_t *memory, *zeros; /* zeros: one page of them, to copy in */
+    size_t bytes;
+    uint32_t pages, page_size, shift;
+    int uffd, self; /* self: a pidfd of this process, for process_madvise */
+    int monitor, lockstep, can_poison, has_lpet;
+    _Atomic int splices; /* see unmap.c */
+    uint64_t deadline_ns;
+    uint64_t lockstep_now; /* number of the reference under way (lockstep: one thread) */
+
+    edm_lock lock;
+    edm_pager *pager;          /* (lock) */
+    edm_store *store;
+    uint64_t *sum;             /* per page: checksum of what the store has */
+    uint32_t *buffer_of;       /* per page: where it is in the stash */
+    struct edm_stash stash;
+    struct edm_pipe pipe[EDM_PIPES];
+
+    uint8_t *scratch;
+    _Atomic uint32_t scratch_taken; /* bit per scratch */
+
+    edm_event_t bucket[EDM_BUCKETS]; /* raised when a page is installed or no longer HELD */
+    edm_event_t room;                /* raised when pages have left, or their stores failed */
+    edm_event_t lpet_event;          /* raised to wake LPET */
+    _Atomic int stop;
+    pthread_t lpet, handler[EDM_HANDLERS_MAX];
+    uint32_t handlers, handlers_running;
+    int stop_pipe[2];                /* wakes handler threads */
+    int attached, lpet_running;
+
+    edm_hook_fn hook;
+    void *hook_ctx;
+    edm_rec *log_buffer;
+    int log_fd;
+    _Atomic int log_error;
+
+    edm_hist latency;
+    struct { /* relaxed counters: see edm_runtime_stats */
+        _Atomic uint64_t unmapped, unmaps, direct_reclaims, fetch_retries, lost_pages,
+            failed_writebacks, same_content;
+        _Atomic uint32_t lost_page;
+        _Atomic int lost_error, writeback_error;
+    } count;
+    int access;
+};
+
+#define EDM_COUNT(r, what, n) atomic_fetch_add_explicit(&(r)->count.what, (n), memory_order_relaxed)
+
+static inline void *edm_at(const edm_region *r, uint32_t page) { return r->memory + ((size_t)page << r->shift); }
+static inline void *edm_buffer_at(const edm_region *r, uint32_t buffer) {
+    return r->stash.bytes + ((size_t)buffer << r->shift);
+}
+static inline void *edm_stashed(const edm_region *r, uint32_t page) { return edm_buffer_at(r, r->buffer_of[page]); }
+static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) {
+    return &r->bucket[(page * 0x9e3779b1u) >> 26];
+}
+static inline uint64_t edm_event_now(const edm_region *r) {
+    return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();
+}
+static inline void edm_hook(edm_region *r, int point, uint32_t page) {
+    if (EDM_UNLIKELY(r->hook != NULL)) r->hook(r->hook_ctx, point, page);
+}
+
+/* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
+int edm_region_fault(edm_region *r, uint32_t page, int write);
+
+/* evict.c */
+/* One reclaim step of at most `max` evictions (0: the batch), carried out; how many commands
+ * it took. edm_reclaim_status. */
+int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands);
+/* Carries out commands MARK_IDLE and EVICT that were got from the pager. */
+void edm_carry_out(edm_region *r, edm_cmds *cmds);
+void edm_reclaim_to_ok(edm_region *r);
+void *edm_lpet_main(void *region);
+
+/* buffers.c */
+uint32_t edm_buffer_take(edm_region *r);                       /* (lock) */
+void edm_buffer_give(edm_region *r, uint32_t buffer);          /* (lock) */
+uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers); /* (lock) at most EDM_DRAIN, for edm_buffers_drain() */
+void edm_buffers_drain(edm_region *r, uint32_t *buffers, uint32_t n);
+void edm_sort(uint32_t *numbers, uint32_t n);
+/* Sorted page or buffer numbers as runs of memory; how many (at most n). */
+uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n, struct iovec *run);
+void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n); /* MADV_DONTNEED; sorted */
+uint8_t *edm_scratch_take(edm_region *r, uint32_t *which);
+void edm_scratch_give(edm_region *r, uint32_t which);
+
+/* unmap.c: the last bytes of pages[0..n) go to the buffers; these and clean[0..m) fault from now
+ * on. pages and buffers sorted. */
+void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
+               uint32_t m);
+void edm_pipes_open(edm_region *r);
+void edm_pipes_close(edm_region *r);
+
+/* upcall.c, monitor.c */
+int edm_upcall_attach(edm_region *r); /* -EMFILE: too many regions */
+void edm_upcall_detach(edm_region *r);
+int edm_monitor_start(edm_region *r);
+void edm_monitor_stop(edm_region *r);
+
+/* For threads that access paged memory knowingly: while set, an access to a poisoned page
+ * jumps there instead of ending the process. upcall.c */
+void edm_guard_set(sigjmp_buf *where);
+
+/* Threads of the runtime take no signals: they would run Python's handlers, or ours. */
+int edm_thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
+
+#endif

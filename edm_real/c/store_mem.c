@@ -1,0 +1,142 @@
+/* store_mem.c: `mem:`, pages kept in this process, in one mapping laid out like the region.
+ *
+ * The kernel gives memory as pages first arrive. A byte per page tells whether it is there
+ * and locks it, so that a reader sees the old page or the new one.
+ */
+#define _GNU_SOURCE
+#include "stores.h"
+#include "sync.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { ABSENT = 0, PRESENT = 1, LOCKED = 2 };
+
+struct mem {
+    edm_store base;
+    uint8_t *bytes;
+    _Atomic uint8_t *state;
+    _Atomic uint64_t gets, puts, dels, errors, kept;
+};
+
+static uint8_t lock_page(struct mem *m, uint64_t page) {
+    for (int i = 0;; i++) {
+        uint8_t seen = atomic_load_explicit(&m->state[page], memory_order_relaxed);
+        if (!(seen & LOCKED) && atomic_compare_exchange_weak_explicit(&m->state[page], &seen, seen | LOCKED,
+                                                                      memory_order_acquire, memory_order_relaxed))
+            return seen;
+        if (i % 64 == 63) sched_yield();
+        else edm_relax();
+    }
+}
+
+static void unlock_page(struct mem *m, uint64_t page, uint8_t state) {
+    atomic_store_explicit(&m->state[page], state, memory_order_release);
+}
+
+static uint8_t *at(struct mem *m, uint64_t page) { return m->bytes + page * m->base.page_size; }
+
+static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    struct mem *m = (struct mem *)s;
+    uint64_t more = 0;
+    (void)deadline_ns;
+    for (uint32_t i = 0; i < n; i++) {
+        more += !(lock_page(m, io[i].page) & PRESENT);
+        memcpy(at(m, io[i].page), io[i].data, s->page_size);
+        unlock_page(m, io[i].page, PRESENT);
+        io[i].result = 0;
+    }
+    m->puts += n;
+    if (more) m->kept += more;
+    return 0;
+}
+
+static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    struct mem *m = (struct mem *)s;
+    int failed = 0;
+    (void)deadline_ns;
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t state = lock_page(m, io[i].page);
+        if (state & PRESENT) memcpy(io[i].data, at(m, io[i].page), s->page_size);
+        unlock_page(m, io[i].page, state);
+        io[i].result = state & PRESENT ? 0 : -ENOENT;
+        failed += !(state & PRESENT);
+    }
+    m->gets += n;
+    if (failed) m->errors += (uint64_t)failed;
+    return -failed;
+}
+
+static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    struct mem *m = (struct mem *)s;
+    (void)deadline_ns;
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t state = lock_page(m, io[i].page);
+        if (state & PRESENT) {
+            madvise(at(m, io[i].page), s->page_size, MADV_DONTNEED);
+            m->kept--;
+        }
+        unlock_page(m, io[i].page, ABSENT);
+        io[i].result = 0;
+    }
+    m->dels += n;
+    return 0;
+}
+
+static int sync_nothing(edm_store *s, uint64_t deadline_ns) {
+    (void)s, (void)deadline_ns;
+    return 0;
+}
+
+static void stats(edm_store *s, edm_store_stats *out) {
+    struct mem *m = (struct mem *)s;
+    *out = (edm_store_stats){.gets = m->gets, .puts = m->puts, .dels = m->dels, .errors = m->errors,
+                             .bytes_in = m->puts * s->page_size, .bytes_out = m->gets * s->page_size,
+                             .pages = m->kept, .bytes_held = m->kept * s->page_size};
+}
+
+static void close_mem(edm_store *s) {
+    struct mem *m = (struct mem *)s;
+    if (m->bytes) munmap(m->bytes, s->pages * s->page_size);
+    if (m->state) munmap((void *)m->state, s->pages);
+    free(m);
+}
+
+/* No lock: the runtime neither puts nor deletes a page that it is fetching. */
+static const void *look(edm_store *s, uint64_t page) {
+    struct mem *m = (struct mem *)s;
+    if (!(atomic_load_explicit(&m->state[page], memory_order_acquire) & PRESENT)) return NULL;
+    m->gets++;
+    return at(m, page);
+}
+
+static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, look, stats, close_mem};
+
+static void *map(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, bytes, MADV_DONTFORK);
+    return p;
+}
+
+static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
+    if (*rest) {
+        snprintf(why, why_size, "store mem:%s: mem: takes nothing after the colon", rest);
+        return NULL;
+    }
+    struct mem *m = calloc(1, sizeof *m);
+    if (m) {
+        m->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE, page_size, pages};
+        m->bytes = map(pages * page_size);
+        m->state = map(pages);
+        if (m->bytes && m->state) return &m->base;
+        close_mem(&m->base);
+    }
+    snprintf(why, why_size, "store mem: no address space for %llu pages", (unsigned long long)pages);
+    return NULL;
+}
+
+const edm_store_kind edm_store_mem = {"mem", "mem:", open_mem};

@@ -1,0 +1,502 @@
+"""Paged memory: numpy arrays over memory of which only a part is resident.
+
+    with Region("1GiB", local="256MiB") as region:
+        a = region.array(np.float64, 100_000_000)
+        a[:] = 1
+
+c/runtime.h is what this wraps. Nothing here runs in the fault path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from edm_policy.config import DIRTY, OBSERVE, PolicyConfig
+from edm_policy.errors import CannotError, EdmError, UsageError
+from edm_real._core import ffi, lib
+from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
+
+if TYPE_CHECKING:
+    from edm_workload.trace import Trace
+
+FAULTS = ("upcall", "monitor")
+ACCESS = {0: "none", 1: "device", 2: "syscall", 3: "user-mode-only"}
+RECLAIM = ("thread", "faulter")
+
+_POLICY_FIELDS = [name for name, _ in ffi.typeof("edm_stats").fields]
+_RUNTIME_FIELDS = [name for name, _ in ffi.typeof("edm_runtime_stats").fields]
+_STORE_FIELDS = [name for name, _ in ffi.typeof("edm_store_stats").fields]
+
+
+class PageLostError(EdmError):
+    """A page's content could not be had from its store: the page is poisoned, never wrong."""
+
+    def __init__(self, page: int, store: str, error: int):
+        wrong = error == errno.EBADMSG
+        why = "its bytes are not those that were stored" if wrong else os.strerror(error)
+        super().__init__(f"page {page} is lost: store {store}: {why}; use no result made from it")
+        self.page, self.store, self.errno = page, store, error
+
+
+class WritebackError(EdmError):
+    """Changed pages could not be written to the store. They stay in local memory."""
+
+
+class Region:
+    """Paged memory of `size`, of which at most `local` is resident; the rest is in `store`.
+
+    size, local: "1GiB", pages, or for local a share: "25%". store: a URL, "mem:" or
+    "file:PATH" (removed on close unless "?keep=1"). evict, prefetch: names of registered
+    policies. faults: "upcall" (the faulting thread resolves its own fault in a SIGBUS
+    handler; fast; a system call into pages that are out gets EFAULT: see prefault()) or
+    "monitor" (handler threads; transparent, slower). dirty: "exact" writes only changed pages
+    back, "always" all. high, low: LPET's watermarks, in pages or shares of local. reclaim:
+    "thread" (LPET runs beside the program) or "faulter" (the fault that reaches the high
+    watermark does its work). lockstep: reclaim before the faulting thread goes on. deadline_s:
+    how long a store is asked again before its page counts as lost.
+
+    A lost page raises PageLostError from replay(), prefault() and close(). An access to one by
+    other code (numpy) cannot raise: the process gets SIGBUS, as for a failing memory module;
+    Python's faulthandler says where.
+
+    Raises UsageError for values that make no sense, CannotError where the machine lacks
+    userfaultfd or a part of it, EdmError when the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        local: Size = "25%",
+        store: str = "mem:",
+        evict: str = "lpet",
+        prefetch: str = "none",
+        faults: str = "upcall",
+        dirty: str = "exact",
+        lockstep: bool = False,
+        high: Size | None = None,
+        low: Size | None = None,
+        handlers: int = 1,
+        observe: str = "auto",
+        batch: int = 64,
+        seed: int = 1,
+        deadline_s: float = 5.0,
+        reclaim: str = "thread",
+        page_size: int = PAGE_SIZE,
+    ):
+        self._raw: Any = None
+        if faults not in FAULTS:
+            refuse_unknown("faults", faults, FAULTS)
+        if reclaim not in RECLAIM:
+            refuse_unknown("reclaim", reclaim, RECLAIM)
+        if page_size < PAGE_SIZE or page_size > 2**21 or page_size & (page_size - 1):
+            raise UsageError(f"page_size {page_size}: must be 4096 x 2^n, up to 2 MiB")
+        self.page_size = page_size
+        scale = page_size // PAGE_SIZE
+        pages = self._scaled(size, None, "size", scale)
+        limit = min(self._scaled(local, pages, "local", scale), pages)
+        self.config = PolicyConfig(
+            pages=pages,
+            limit=limit,
+            high=None if high is None else self._scaled(high, limit, "high", scale),
+            low=None if low is None else self._scaled(low, limit, "low", scale, least=0),
+            evict=evict,
+            prefetch=prefetch,
+            observe=observe,
+            dirty=dirty,
+            batch=batch,
+            seed=seed,
+        ).resolved(offered="exact" if observe == "exact" else "idle")
+        self.pages = pages
+        self.nbytes = pages * page_size
+        self.store_url = store
+        self.faults_mode = faults
+        self.lockstep = lockstep
+        self.seed = seed
+        config = ffi.new("edm_region_config *")
+        _fill_policy(config.policy, self.config)
+        config.page_size = page_size
+        config.handlers = handlers
+        config.faults = FAULTS.index(faults)
+        config.lockstep = lockstep
+        config.no_lpet = reclaim == "faulter"
+        config.deadline_ns = round(deadline_s * 1e9)
+        why = ffi.new("char[512]")
+        error = ffi.new("int *")
+        opened = lib.edm_store_open(store.encode(), page_size, pages, why, 512)
+        if opened == ffi.NULL:
+            raise EdmError(ffi.string(why).decode())
+        raw = lib.edm_region_open(config, opened, why, 512, error)
+        if raw == ffi.NULL:
+            raise _open_error(error[0], ffi.string(why).decode())
+        self._raw = raw
+        # Arrays keep the memory alive, and this closes it when the last of them is gone.
+        self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
+        self._root = memoryview(ffi.buffer(self._memory, self.nbytes))
+        self._used = 0
+        self._lost_told = 0
+
+    @staticmethod
+    def _scaled(value: Size, base: int | None, what: str, scale: int, least: int = 1) -> int:
+        """A size in units of this region's page: text with a unit is bytes, a number is pages."""
+        if isinstance(value, str) and value.strip()[-1:] in "bB" and scale > 1:
+            return max(least, parse_pages(value, base, what) // scale)
+        return parse_pages(value, base, what, least)
+
+    # ---- memory ----
+
+    def _open(self) -> Any:
+        if self._raw is None:
+            raise ValueError("the region is closed")
+        return self._raw
+
+    def array(
+        self, dtype: DTypeLike, shape: int | tuple[int, ...], align: int | None = None
+    ) -> NDArray[Any]:
+        """A new array in this region, behind those made before; its content is zeros.
+
+        align: bytes (a power of two); a cache line, or a page for arrays of a page and more.
+        Raises UsageError when the region has no room left for it. Space is not given back.
+        """
+        self._open()
+        kind = np.dtype(dtype)
+        if kind.hasobject:
+            raise UsageError("an array of Python objects cannot live in paged memory")
+        dims = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+        count = 1
+        for n in dims:
+            count *= int(n)
+        size = count * kind.itemsize
+        step = align or (PAGE_SIZE if size >= PAGE_SIZE else 64)
+        start = -(-self._used // step) * step
+        if start + size > self.nbytes:
+            raise UsageError(
+                f"region: {size} bytes asked for, {max(0, self.nbytes - start)} of "
+                f"{self.nbytes} left; make the region larger"
+            )
+        self._used = start + size
+        return np.frombuffer(self._root, kind, count, start).reshape(dims)
+
+    def memoryview(self) -> memoryview:
+        """All of the region's bytes. It must be released before the region is closed."""
+        self._open()
+        array: Any = np.frombuffer(self._root, np.uint8)
+        return memoryview(array)
+
+    def _span(self, what: Any) -> tuple[int, int]:
+        """(first page, pages) of an array in this region, a slice of pages, or None: all."""
+        if what is None:
+            return 0, self.pages
+        if isinstance(what, slice):
+            first, stop, step = what.indices(self.pages)
+            if step != 1:
+                raise UsageError("a slice of pages must be contiguous")
+            return first, max(0, stop - first)
+        low, high = np.lib.array_utils.byte_bounds(np.asarray(what))
+        base = int(ffi.cast("uintptr_t", self._memory))
+        if not (base <= low and high <= base + self.nbytes):
+            raise UsageError("this array is not in the region")
+        first = (low - base) // self.page_size
+        return first, -(-(high - base) // self.page_size) - first
+
+    def prefault(self, what: Any = None, write: bool = False) -> None:
+        """Brings an array's pages (or a slice of page numbers, or all) into local memory.
+
+        Under faults="upcall" a system call (file.readinto(array), socket.send(array)) that
+        meets a page that is out fails with EFAULT; call this first, with write=True if the
+        call will write to it. Other faults may send pages away again: keep it short, and
+        well below the local memory. Raises PageLostError, or UsageError for more pages than
+        the limit.
+        """
+        first, count = self._span(what)
+        error = lib.edm_region_prefault(self._open(), first, count, write)
+        if error == -errno.ENOSPC:
+            raise UsageError(
+                f"prefault: {count} pages, and the limit of local memory is {self.config.limit}"
+            )
+        self._raise_errors()
+
+    def flush(self, what: Any = None) -> None:
+        """Writes changed pages to the store. They stay in local memory. Raises WritebackError."""
+        error = lib.edm_region_flush(self._open(), *self._span(what))
+        if error:
+            raise self._writeback_error(-error)
+
+    def evict(self, what: Any = None) -> None:
+        """Sends these very pages away, whatever the policy would choose."""
+        error = lib.edm_region_evict(self._open(), *self._span(what))
+        if error:
+            raise self._writeback_error(-error)
+
+    def discard(self, what: Any = None) -> None:
+        """Gives the content of whole pages up: they read as zeros, here and in the store.
+
+        A page that an array covers only in part is discarded as well: give whole pages.
+        """
+        error = lib.edm_region_discard(self._open(), *self._span(what))
+        if error:
+            raise EdmError(f"discard: {os.strerror(-error)}")
+
+    def resize(self, local: Size, high: Size | None = None, low: Size | None = None) -> None:
+        """Changes the local limit while running; the watermarks follow unless given."""
+        limit = min(parse_pages(local, self.pages, "local"), self.pages)
+        config = replace(
+            self.config,
+            limit=limit,
+            high=None if high is None else parse_pages(high, limit, "high"),
+            low=None if low is None else parse_pages(low, limit, "low", least=0),
+        ).resolved()
+        lib.edm_region_resize(self._open(), config.low, config.high, limit)
+        self.config = config
+
+    # ---- figures ----
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the region was made, by the keys of a Result, and the runtime's own.
+
+        latency_us is the time inside the fault path. Raises nothing for lost pages: see
+        lost_pages in it.
+        """
+        policy, runtime = ffi.new("edm_stats *"), ffi.new("edm_runtime_stats *")
+        store, latency = ffi.new("edm_store_stats *"), ffi.new("edm_latency *")
+        lib.edm_region_stats(self._open(), policy, runtime, store)
+        lib.edm_region_latency(self._raw, latency)
+        return {
+            **self._settings(),
+            **{name: int(getattr(policy, name)) for name in _POLICY_FIELDS},
+            **{name: int(getattr(runtime, name)) for name in _RUNTIME_FIELDS},
+            "uffd": ACCESS[runtime.uffd_access],
+            "store_stats": {name: int(getattr(store, name)) for name in _STORE_FIELDS},
+            "latency_us": _latency_us(latency),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        c = self.config
+        return {
+            "driver": "real",
+            "evict": c.evict,
+            "prefetch": c.prefetch,
+            "observe": c.observe,
+            "store": self.store_url,
+            "faults_mode": self.faults_mode,
+            "pages": c.pages,
+            "low": c.low,
+            "high": c.high,
+            "limit": c.limit,
+        }
+
+    def check(self) -> bool:
+        """Walks everything (slow, for tests, at rest): pager, mapping and stash agree."""
+        return bool(lib.edm_region_check(self._open()) == 0)
+
+    def log_to(self, file: Any) -> None:
+        """Decisions go to a file (an object with fileno(), or None to end) from now on.
+
+        Records as edm_policy.log.RECORD, without the header that save_log() writes.
+        """
+        error = lib.edm_region_log(self._open(), -1 if file is None else file.fileno())
+        if error:
+            raise EdmError(f"decision log: {os.strerror(-error)}; is the disc full?")
+
+    # ---- replay ----
+
+    def replay(
+        self,
+        trace: Trace | NDArray[Any],
+        write: NDArray[Any] | None = None,
+        threads: int = 1,
+        fill: bool = False,
+        seed: int | None = None,
+        chunk: int = 4096,
+        on_progress: Any = None,
+    ) -> dict[str, Any]:
+        """Runs references over this memory in C threads and verifies every byte of it.
+
+        trace: a Trace, or page numbers (with `write`, flags, or all are reads). threads: a
+        trace with a tid column is split by it, another one is dealt out in chunks. fill: give
+        every page content first (not timed); else pages begin as zeros. on_progress(done,
+        total) is called some times a second. Nobody else may use the region meanwhile, and
+        what arrays hold is overwritten.
+
+        Returns the keys of a Result and `extra`: wrong (words that were not what was written),
+        wrong_pages, verified_pages, lost. elapsed_s and latency_us (accesses that faulted, as
+        the program sees them) are of the references alone.
+        Raises PageLostError for lost pages, KeyboardInterrupt within a second of Ctrl-C.
+        """
+        raw = self._open()
+        page, writes, tid, name = _references(trace, write)
+        config = ffi.new("edm_replay_config *")
+        config.refs.page = ffi.from_buffer("uint32_t[]", page)
+        config.refs.n = len(page)
+        keep: list[Any] = [page]
+        if writes is not None:
+            keep.append(ffi.from_buffer("uint8_t[]", writes))
+            config.refs.write = keep[-1]
+        if tid is not None:
+            keep.append(ffi.from_buffer("uint16_t[]", tid))
+            config.tid = keep[-1]
+        config.threads, config.chunk, config.fill = threads, chunk, fill
+        config.seed = self.seed if seed is None else seed
+        why = ffi.new("char[256]")
+        job = lib.edm_replay_start(raw, config, why, 256)
+        if job == ffi.NULL:
+            raise UsageError(ffi.string(why).decode())
+        result = ffi.new("edm_replay_result *")
+        try:
+            while not lib.edm_replay_wait(job, 50):  # signals are seen between the calls
+                if on_progress:
+                    on_progress(int(lib.edm_replay_progress(job)), len(page))
+        except BaseException:
+            lib.edm_replay_stop(job)
+            raise
+        finally:
+            lib.edm_replay_end(job, result)
+        if self.lost_pages > self._lost_told:
+            self._raise_errors()
+        return {
+            **self._settings(),
+            "workload": name,
+            "threads": threads,
+            **{field: int(getattr(result.policy, field)) for field in _POLICY_FIELDS},
+            "refs": int(result.refs),
+            "elapsed_s": result.elapsed_ns / 1e9,
+            "latency_us": _latency_us(result.latency),
+            "seed": self.seed,
+            "verified": not (result.wrong or result.wrong_pages or result.stopped),
+            "extra": {
+                "timed_faults": int(result.latency.count),
+                "wrong": int(result.wrong),
+                "wrong_pages": int(result.wrong_pages),
+                "verified_pages": int(result.verified_pages),
+                "lost": int(result.lost),
+            },
+        }
+
+    # ---- errors and the end ----
+
+    @property
+    def lost_pages(self) -> int:
+        """Pages poisoned so far."""
+        return int(self._runtime().lost_pages)
+
+    def _runtime(self) -> Any:
+        policy, runtime = ffi.new("edm_stats *"), ffi.new("edm_runtime_stats *")
+        lib.edm_region_stats(self._open(), policy, runtime, ffi.new("edm_store_stats *"))
+        return runtime
+
+    def _raise_errors(self) -> None:
+        """PageLostError if pages were lost since it was last raised."""
+        runtime = self._runtime()
+        if runtime.lost_pages > self._lost_told:
+            self._lost_told = int(runtime.lost_pages)
+            raise PageLostError(int(runtime.lost_page), self.store_url, -int(runtime.lost_error))
+
+    def _writeback_error(self, code: int) -> WritebackError:
+        cause = -int(self._runtime().writeback_error) or code
+        return WritebackError(
+            f"store {self.store_url}: {os.strerror(cause)}; the changed pages are still in "
+            "local memory, make room in the store and flush again"
+        )
+
+    def close(self) -> None:
+        """Ends it: its memory, threads and store. The content is given up.
+
+        Raises BufferError while an array or view of it lives (it stays open then), and
+        PageLostError (after closing) for a lost page nobody was told of.
+        """
+        if self._raw is None:
+            return
+        self._root.release()
+        lost: PageLostError | None = None
+        try:
+            self._raise_errors()
+        except PageLostError as error:
+            lost = error
+        ffi.gc(self._memory, None)
+        code = lib.edm_region_close(self._raw)
+        self._raw = None
+        if lost:
+            raise lost
+        if code:
+            raise EdmError(f"decision log: {os.strerror(-code)}; is the disc full?")
+
+    def __enter__(self) -> Region:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:  # the error under way matters more; its frames may hold arrays, too
+            self.close()
+        except (BufferError, EdmError) as second:
+            assert error is not None
+            error.add_note(f"the region was not closed: {second}")
+
+
+class _Closer:
+    """Closes a region when its memory is no longer referred to; in a forked child does nothing."""
+
+    def __init__(self, raw: Any):
+        self.raw, self.pid = raw, os.getpid()
+
+    def __call__(self, _memory: Any) -> None:
+        if os.getpid() == self.pid:
+            lib.edm_region_close(self.raw)
+
+
+def _fill_policy(c: Any, config: PolicyConfig) -> None:
+    """This extension's edm_config from a resolved configuration."""
+    c.pages, c.low, c.high, c.limit = config.pages, config.low, config.high, config.limit
+    c.batch, c.seed = config.batch, config.seed
+    c.observe, c.dirty = OBSERVE.index(config.observe), DIRTY.index(config.dirty)
+    for field, spec in (("evict", config.evict), ("prefetch", config.prefetch)):
+        if len(spec.encode()) >= lib.EDM_NAME_MAX:
+            raise UsageError(f"'{spec}' is too long for a policy (95 characters at most)")
+        setattr(c, field, spec.encode())
+
+
+def _open_error(code: int, why: str) -> EdmError:
+    if code in (-errno.EPERM, -errno.ENOSYS, -errno.EACCES):
+        return CannotError(f"{why}; python -m edm_real doctor tells what is missing, and the fix")
+    return UsageError(why) if code == -errno.EINVAL else EdmError(why)
+
+
+def _latency_us(latency: Any) -> dict[str, float]:
+    if not latency.count:
+        return {}
+    return {
+        key: getattr(latency, f"{key}_ns") / 1000
+        for key in ("mean", "p50", "p90", "p99", "p999", "max")
+    }
+
+
+def _references(
+    trace: Trace | NDArray[Any], write: NDArray[Any] | None
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8] | None, NDArray[np.uint16] | None, str]:
+    """(pages, write flags, thread ids, name), each contiguous and of the C types."""
+    tid, name = None, "array"
+    if isinstance(trace, np.ndarray):
+        pages, flags = trace, write
+    else:
+        pages, flags = trace.arrays()
+        tid, name = trace.tid, trace.name
+    if pages.size and int(pages.max()) >= 2**32:
+        raise UsageError("page numbers must be below 2^32; make the trace dense first")
+    return (
+        np.ascontiguousarray(pages, np.uint32),
+        None if flags is None else np.ascontiguousarray(flags, np.uint8),
+        None if tid is None else np.ascontiguousarray(tid, np.uint16),
+        name,
+    )
