@@ -11,6 +11,7 @@ from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_policy.log import LogBuffer, load_log, replay, save_log
 from edm_policy.pager import Command, Pager
 from edm_policy.prefetching import PrefetchMetrics, fault_order, prefetch_metrics
+from edm_policy.shards import Shards, sampled_miss_ratio
 
 __all__ = [
     "CannotError",
@@ -24,6 +25,7 @@ __all__ = [
     "PolicyInfo",
     "PrefetchMetrics",
     "Prefetcher",
+    "Shards",
     "UsageError",
     "dirty_bound",
     "evictors",
@@ -35,6 +37,7 @@ __all__ = [
     "prefetch_metrics",
     "prefetchers",
     "replay",
+    "sampled_miss_ratio",
     "save_log",
     "watermarks",
 ]
