@@ -94,6 +94,11 @@ static int check(const edm_pager *p) {
     return edm_check_lists(p, &s->l, 1 << IN | 1 << AM);
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct two_q *s = p->ev_mem;
+    __builtin_prefetch(&s->l.link[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_2q, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_2q, r); }
 
@@ -115,6 +120,7 @@ static const edm_evictor edm_2q = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "Am's oldest is marked and goes round once more; under faults Am is a FIFO",
 };

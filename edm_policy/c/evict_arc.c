@@ -125,6 +125,11 @@ static int check(const edm_pager *p) {
     return edm_check_lists(p, &s->l, 1 << T1 | 1 << T2);
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct arc *s = p->ev_mem;
+    __builtin_prefetch(&s->l.link[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_arc, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_arc, r); }
 
@@ -146,6 +151,7 @@ static const edm_evictor edm_arc = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "the oldest of T1 or T2 is marked and goes round once more, a rescue is a use; "
                  "under faults both are FIFOs, and only ghosts promote",

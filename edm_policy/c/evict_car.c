@@ -124,6 +124,11 @@ static int check(const edm_pager *p) {
     return edm_check_lists(p, &s->l, 1 << T1 | 1 << T2);
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct car *s = p->ev_mem;
+    __builtin_prefetch(&s->l.link[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_car, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_car, r); }
 
@@ -145,6 +150,7 @@ static const edm_evictor edm_car = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "a rescue sets the bit; a mapped page without it is marked and goes round once more; "
                  "under faults both clocks are FIFOs, and only ghosts promote",

@@ -220,6 +220,11 @@ static int check(const edm_pager *p) {
     return m->gone && m->in_s > m->stack_most ? -1 : 0;
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct lirs *m = p->ev_mem;
+    __builtin_prefetch(&m->s[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_lirs, r, i); }
 
 /* In the classical cache what the quirk pushes out of Q leaves at once. */
@@ -231,7 +236,7 @@ static void touch_classic(edm_pager *p, uint32_t page) {
 }
 
 static const edm_evictor edm_lirs_classic = {
-    .miss = miss, .insert = insert, .touch = touch_classic, .choose = choose,
+    .miss = miss, .insert = insert, .touch = touch_classic, .choose = choose, .warm = warm,
 };
 
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_lirs_classic, r); }
@@ -254,6 +259,7 @@ static const edm_evictor edm_lirs = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "",
 };

@@ -68,6 +68,11 @@ static int check(const edm_pager *p) {
     return edm_check_ring(p, s->link, p->pages, s->count);
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct mru *s = p->ev_mem;
+    __builtin_prefetch(&s->link[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_mru, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_mru, r); }
 
@@ -89,6 +94,7 @@ static const edm_evictor edm_mru = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "",
 };

@@ -138,6 +138,11 @@ static int check(const edm_pager *p) {
     return edm_check_lists(p, &s->l, 1 << SMALL | 1 << MAIN);
 }
 
+static void warm(edm_pager *p, uint32_t page) {
+    struct s3fifo *s = p->ev_mem;
+    __builtin_prefetch(&s->l.link[page], 1);
+}
+
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_s3fifo, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_s3fifo, r); }
 
@@ -159,6 +164,7 @@ static const edm_evictor edm_s3fifo = {
     .remove = remove_page,
     .consume = consume,
     .classic = classic,
+    .warm = warm,
     .check = check,
     .idle_note = "mapped pages are marked and go round once more; one rescue passes from small to main; "
                  "under faults only ghosts tell pages apart",
