@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real import versus
 from edm_real.versus_machine import STATE, Machine
+from edm_workload import Experiment, Result
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = 4096
@@ -301,6 +303,48 @@ def test_a_row_for_each_kind_with_medians_and_our_ratio(tmp_path: Path) -> None:
     assert ours["own_ratio"] == 1 and theirs["own_ratio"] > 1
     assert theirs["runs"] == 3 and theirs["refs"] == 4096
     assert {r["load"] for r in rows} <= {"idle", "loaded"}
+
+
+def test_table_gives_the_kernel_the_experiments_own_accesses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_all(tmp_path, "cgroup")
+    experiment = Experiment.from_options(
+        trace="zipf:1.0", pages=1024, refs=5000, local="50%", writes=0.5
+    )
+
+    def run(given: Experiment) -> Result:
+        return Result("real", given.workload.trace, refs=5000, elapsed_s=0.5, verified=True)
+
+    monkeypatch.setitem(sys.modules, "edm_real.run", SimpleNamespace(run=run))
+    ours, theirs = versus.table(experiment, 1, kinds=["mmap"], folder=tmp_path)
+    assert ours["mean_us"] == 100 and ours["own_ratio"] == 1
+    assert (theirs["pages"], theirs["local"], theirs["refs"]) == (1024, 512, 5000)
+    # Untouched at the start, so each page that occurs is missed once at least.
+    missed = theirs["major_faults"] + theirs["minor_faults"]
+    assert missed >= len(np.unique(experiment.trace.page))
+
+
+def test_a_run_that_the_oom_killer_ended_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = iter(["kill -9 $$", "kill -9 $$", "echo '{\"verified\": true}'"])
+    access = versus.Access("seq", 64, 32, refs=64)
+
+    def once(*_: object) -> dict[str, object]:
+        return versus.run_touch(["sh", "-c", next(ends)])
+
+    monkeypatch.setattr(versus, "_measure_once", once)
+    got = versus.measure(machine(tmp_path), "mmap", access, tmp_path)
+    assert got == {"verified": True, "killed": 2}
+    ends = iter(["kill -9 $$"] * 3)
+    with pytest.raises(EdmError, match="ran out of memory"):
+        versus.measure(machine(tmp_path), "mmap", access, tmp_path)
+
+
+def test_table_refuses_threads() -> None:
+    with pytest.raises(UsageError, match="one thread"):
+        versus.table(Experiment.from_options(threads=2))
 
 
 def test_an_unknown_kind_is_refused() -> None:
