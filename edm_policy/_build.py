@@ -41,7 +41,6 @@ ffibuilder.cdef(
     void edm_custom_prefetcher(edm_prefetcher *, const char *, unsigned);
     int edm_ask_used(edm_pager *, uint32_t);
     int edm_may_leave(const edm_pager *, int64_t);
-    uint32_t edm_limit_of(const edm_pager *);
     """
 )
 ffibuilder.set_source(

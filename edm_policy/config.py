@@ -105,6 +105,11 @@ class PolicyConfig:
     observe: what the driver can tell the policy; "auto" takes the evictor's best, but
     not more than `offered` when a driver names what it has.
     dirty: "exact" (only changed pages are written back) or "always".
+    working_set: refault distances are kept (c/workingset.c), 4 bytes a page.
+    auto_min: above 0, the limit moves by itself between this and `limit` (c/auto.c), so that there
+    are about auto_target working-set refaults in a million units of `now` (references where
+    nothing is timed, else nanoseconds); it is looked at every auto_interval of them. high and low
+    follow then, whatever was given.
     Raises UsageError on values that make no sense.
     """
 
@@ -118,6 +123,10 @@ class PolicyConfig:
     dirty: str = "exact"
     batch: int = 64
     seed: int = 1
+    working_set: bool = False
+    auto_min: int = 0
+    auto_target: int = 0
+    auto_interval: int = 0
 
     def resolved(self, offered: str = "exact") -> PolicyConfig:
         """All of it settled: watermarks filled in, observation chosen and checked."""
@@ -139,6 +148,16 @@ class PolicyConfig:
             raise UsageError(
                 f"low {low}, high {high}, limit {self.limit}: must be low < high <= limit; "
                 "give --low and --high in pages, or leave both out"
+            )
+        if self.auto_min and not (
+            0 < self.auto_min <= self.limit
+            and 0 < self.auto_target < 2**32
+            and 0 < self.auto_interval < 2**64
+        ):
+            raise UsageError(
+                f"auto_min {self.auto_min}, auto_target {self.auto_target}, auto_interval "
+                f"{self.auto_interval}: auto needs 0 < auto_min <= limit ({self.limit}), and a "
+                "target and an interval above 0"
             )
         observe = self.observe
         if observe not in ("auto", *OBSERVE):
@@ -178,6 +197,9 @@ class PolicyConfig:
         c = ffi.new("edm_config *")
         c.pages, c.low, c.high, c.limit = self.pages, self.low, self.high, self.limit
         c.batch, c.seed = self.batch, self.seed
+        c.working_set = self.working_set
+        c.auto_min, c.auto_target = self.auto_min, self.auto_target
+        c.auto_interval = self.auto_interval
         c.observe = OBSERVE.index(self.observe)
         c.dirty = DIRTY.index(self.dirty)
         c.evict = evict.encode()

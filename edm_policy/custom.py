@@ -58,7 +58,7 @@ class _Hooked:
     @property
     def limit(self) -> int:
         """The limit in pages as it is now."""
-        return int(lib.edm_limit_of(self._pager))
+        return int(lib.edm_limit_now(self._pager))
 
 
 class EvictionPolicy(_Hooked):

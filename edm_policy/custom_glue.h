@@ -69,4 +69,3 @@ static int edm_ask_used(edm_pager *p, uint32_t page) { return edm_used(p, page);
 static int edm_may_leave(const edm_pager *p, int64_t page) {
     return page >= 0 && page < p->pages && edm_in_lspt(edm_state_of(p, (uint32_t)page));
 }
-static uint32_t edm_limit_of(const edm_pager *p) { return p->limit; }

@@ -226,6 +226,20 @@ class Pager:
         return int(lib.edm_resident(self.ptr))
 
     @property
+    def limit(self) -> int:
+        """The limit in pages as it is now: the configuration's, unless auto or resize moved it."""
+        return int(lib.edm_limit_now(self.ptr))
+
+    def refault_distances(self) -> NDArray[np.uint64]:
+        """Refaults by distance, u64[33]: [0] at 0, [k] at 2**(k-1) .. 2**k - 1 (c/workingset.c).
+
+        All zeros without working_set.
+        """
+        out = np.zeros(33, np.uint64)
+        lib.edm_refault_distances(self.ptr, ffi.from_buffer("uint64_t[]", out))
+        return out
+
+    @property
     def leaving(self) -> int:
         return int(lib.edm_leaving(self.ptr))
 

@@ -49,7 +49,7 @@ def test_the_policy_layer_does_no_io() -> None:
 
 
 def test_the_policy_layers_c_calls_no_clock_thread_or_allocator_on_its_path() -> None:
-    """Only make.c and shards.c allocate, when a thing is made; only pager.c's abort message prints."""
+    """make.c and shards.c allocate, when a thing is made; only pager.c's abort message prints."""
     for source in sorted((ROOT / "edm_policy" / "c").glob("*.[ch]")):
         text = source.read_text()
         for word in ("pthread", "<time.h>", "clock_gettime", "<unistd.h>", "<sys/"):

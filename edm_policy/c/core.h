@@ -40,6 +40,10 @@ struct edm_pager {
     uint64_t rng;
     const uint32_t *future;
     uint64_t future_n;
+    uint32_t *left_at;    /* working_set: per page, evictions so far when it left; 0: it never did */
+    uint32_t left;        /* evictions so far */
+    uint64_t refault_distance[33];
+    uint64_t auto_since, auto_refaults; /* the look before: when, and the refaults counted then */
     const uint32_t *plan;
     uint64_t plan_n;
     const edm_evictor *ev;
@@ -136,6 +140,21 @@ EDM_INLINE void edm_log(edm_pager *p, uint8_t kind, uint32_t page, uint8_t flags
     if (p->log_n == p->log_cap) edm_log_flush(p);
 }
 
+/* ---- the working set ---- */
+
+void edm_refault(edm_pager *p, uint32_t page); /* a miss: has the page been here before? */
+void edm_auto(edm_pager *p);                   /* once an event: is it time to look at the limit? */
+
+EDM_INLINE void edm_note_left(edm_pager *p, uint32_t page) {
+    if (EDM_LIKELY(!p->left_at)) return;
+    if (!++p->left) p->left = 1;
+    p->left_at[page] = p->left;
+}
+
+EDM_INLINE void edm_note_miss(edm_pager *p, uint32_t page) {
+    if (EDM_UNLIKELY(p->left_at != NULL)) edm_refault(p, page);
+}
+
 /* ---- the loops ---- */
 
 void edm_prefetch_seen(edm_pager *p, uint32_t page);   /* first seen use of a prefetched page */
@@ -193,6 +212,7 @@ EDM_INLINE int edm_classic_evict(edm_pager *p, const edm_evictor *ev) {
         p->stats.clean_drops++;
     }
     p->stats.evictions++;
+    edm_note_left(p, page);
     edm_move(p, page, w & EDM_COPY ? EDM_REMOTE : EDM_NEW);
     p->word[page] = (uint16_t)((p->word[page] & ~EDM_DIRTY) | (w & EDM_COPY));
     return 0;
@@ -230,6 +250,7 @@ EDM_INLINE uint64_t edm_classic_with(edm_pager *p, const edm_evictor *ev, const 
         if (w & EDM_COPY) p->stats.fetches++;
         else p->stats.zero_fills++;
         ev->miss(p, page);
+        edm_note_miss(p, page);
         if (p->lspt >= p->limit) {
             p->session++;
             while (p->lspt > p->low && !p->stopped)

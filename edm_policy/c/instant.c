@@ -53,7 +53,7 @@ static uint64_t run_events(edm_pager *p, const edm_refs *r) {
 
 uint64_t edm_run_classic(edm_pager *p, const edm_refs *r) {
     p->stopped = 0;
-    if (p->observe != EDM_OBSERVE_EXACT || p->log_sink || p->pf != edm_prefetcher_named("none"))
+    if (p->observe != EDM_OBSERVE_EXACT || p->log_sink || p->config.auto_min || p->pf != edm_prefetcher_named("none"))
         return run_events(p, r);
     return p->ev->classic ? p->ev->classic(p, r) : edm_classic_with(p, p->ev, r);
 }

@@ -59,6 +59,8 @@ static int check_config(edm_pager *p) {
         return edm_refuse(p, line);
     }
     if (c->batch == 0 || c->batch > EDM_CMDS_MAX / 2) return edm_refuse(p, "batch must be 1 .. 128");
+    if (c->auto_min && (c->auto_min > c->limit || !c->auto_target || !c->auto_interval))
+        return edm_refuse(p, "auto needs auto_min <= limit, and a target and an interval above 0");
     if (c->observe > EDM_OBSERVE_EXACT) return edm_refuse(p, "observe must be faults, idle or exact");
     if (c->observe < p->ev->needs) {
         snprintf(line, sizeof line, "%s needs observation %s; %s is all there is here", p->ev->name,
@@ -96,10 +98,11 @@ static int build(edm_pager *p, const edm_evictor *ev, void *ev_ctx, const edm_pr
     p->rng = c->seed;
     p->ev_ctx = ev_ctx;
     p->pf_ctx = pf_ctx;
+    if (c->working_set || c->auto_min) p->left_at = grab(p, (size_t)c->pages * sizeof *p->left_at);
     p->word = grab(p, (size_t)c->pages * sizeof *p->word);
     p->ev_mem = grab(p, p->ev->size(c));
     p->pf_mem = grab(p, p->pf->size(c));
-    if (!p->word || !p->ev_mem || !p->pf_mem) return edm_refuse(p, "out of memory for the page table");
+    if (!p->word || (!p->left_at && (c->working_set || c->auto_min)) || !p->ev_mem || !p->pf_mem) return edm_refuse(p, "out of memory for the page table");
     if (p->ev->init(p, p->ev_mem, ev_ctx) || p->pf->init(p, p->pf_mem, pf_ctx))
         return edm_refuse(p, "the policy could not be set up");
     const char *key = unused_param(&p->ev_params);
@@ -139,6 +142,7 @@ edm_pager *edm_pager_new(const edm_config *config, char *why, size_t why_size) {
 void edm_pager_free(edm_pager *p) {
     if (!p) return;
     free(p->word);
+    free(p->left_at);
     free(p->ev_mem);
     free(p->pf_mem);
     free(p);
@@ -168,6 +172,7 @@ uint32_t edm_resident(const edm_pager *p) { return p->lspt; }
 uint32_t edm_leaving(const edm_pager *p) { return p->leaving; }
 const edm_stats *edm_stats_of(const edm_pager *p) { return &p->stats; }
 const edm_config *edm_config_of(const edm_pager *p) { return &p->config; }
+uint32_t edm_limit_now(const edm_pager *p) { return p->limit; }
 size_t edm_pager_bytes(const edm_pager *p) { return p->bytes; }
 void *edm_own(edm_pager *p) { return p->ev_mem; }
 void *edm_own_ctx(edm_pager *p) { return p->ev_ctx; }

@@ -126,6 +126,7 @@ static void miss(edm_pager *p, uint32_t page, int write) {
     int first = !(w & EDM_PENDING);
     if (first) {
         p->ev->miss(p, page);
+        edm_note_miss(p, page);
         set(p, page, EDM_PENDING);
     }
     if (p->lspt >= p->limit) {
@@ -173,6 +174,7 @@ static void rescue(edm_pager *p, uint32_t page, int write) {
 
 void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_FAULT, write != 0);
+    if (p->config.auto_min) edm_auto(p);
     uint16_t w = p->word[page];
     unsigned s = w & EDM_STATE_MASK;
     if (s == EDM_POISONED) {
@@ -302,6 +304,7 @@ static int reclaim(edm_pager *p, uint32_t max) {
 
 int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out) {
     begin(p, max, now, out, EDM_EV_RECLAIM, 0);
+    if (p->config.auto_min) edm_auto(p);
     if (max == 0 || max > p->config.batch) max = p->config.batch;
     int status = reclaim(p, max);
     p->stats.reclaims++;
@@ -339,6 +342,7 @@ int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
         return 2;
     }
     p->stats.evictions++;
+    edm_note_left(p, page);
     edm_move(p, page, p->word[page] & EDM_COPY ? EDM_REMOTE : EDM_NEW);
     return 1;
 }
@@ -372,6 +376,7 @@ void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
         edm_move(p, page, EDM_NEW);
         p->word[page] = (uint16_t)((p->word[page] & ~(EDM_DIRTY | EDM_COPY | EDM_PENDING)) | EDM_HELD);
         p->stats.discards++;
+        if (p->left_at) p->left_at[page] = 0;
         emit(p, EDM_DISCARD, page, (s == EDM_IDLE ? EDM_F_IDLE : 0) | (w & EDM_COPY ? EDM_F_COPY : 0));
     }
     p->out = NULL;

@@ -140,6 +140,8 @@ typedef struct edm_stats {
     uint64_t prefetches, prefetch_hits, prefetch_late, prefetch_unused;
     uint64_t prefetch_unseen, prefetch_marks, prefetch_mark_hits;
     uint64_t store_errors, poisoned, wakes, reclaims;
+    uint64_t refaults, workingset_refaults; /* working_set only; see workingset.c */
+    uint64_t grown, shrunk;                 /* auto only: how often the limit was moved */
 } edm_stats;
 
 typedef struct edm_config {
@@ -148,6 +150,10 @@ typedef struct edm_config {
     uint32_t batch;            /* most evictions in one reclaim step, 1 .. 128 */
     uint8_t observe;           /* edm_observe */
     uint8_t dirty;             /* edm_dirty_mode */
+    uint8_t working_set;       /* 1: refault distances are kept, 4 bytes a page */
+    uint32_t auto_min;         /* auto (auto.c): the limit moves between this and `limit`; 0: it stays */
+    uint32_t auto_target;      /* auto: working-set refaults in a million units of `now` */
+    uint64_t auto_interval;    /* auto: units of `now` between two looks */
     uint64_t seed;
     char evict[96];            /* "name" or "name:key=value:key=value" */
     char prefetch[96];
@@ -218,6 +224,9 @@ uint32_t edm_resident(const edm_pager *p); /* size of the LSPT */
 uint32_t edm_leaving(const edm_pager *p);
 const edm_stats *edm_stats_of(const edm_pager *p);
 const edm_config *edm_config_of(const edm_pager *p);
+uint32_t edm_limit_now(const edm_pager *p); /* config.limit unless auto moved it */
+/* Refaults by distance: out[0] those at 0, out[k] at 2^(k-1) .. 2^k - 1. All 0 without working_set. */
+void edm_refault_distances(const edm_pager *p, uint64_t out[33]);
 size_t edm_pager_bytes(const edm_pager *p); /* all memory it holds */
 int edm_check(const edm_pager *p);          /* walks everything; 0 = consistent (slow, for tests) */
 
