@@ -25,6 +25,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -103,8 +104,7 @@ def cases(names: list[str]) -> list[Case]:
     return [(name, observe) for name in names for observe in levels[name]]
 
 
-def report(args: argparse.Namespace) -> str:
-    metadata = collect()
+def report(args: argparse.Namespace, metadata: dict[str, Any]) -> str:
     average = metadata["load_average"]
     costs = Costs(args.pages, args.refs, args.pages // 4, args.seed)
     todo = cases(args.evict.split(","))
@@ -149,10 +149,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown evictor {unknown[0]}; there are: {', '.join(sorted(evictors()))}")
     if args.pages < 8 or args.refs < args.pages or args.repeat < 1:
         parser.error("--pages must be 8 or more, --refs not below --pages, --repeat 1 or more")
+    metadata = collect()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     try:
-        text = report(args)
+        text = report(args, metadata)
         if args.output:
             put(args.output, text)
     except (EdmError, OSError, ValueError) as error:

@@ -19,6 +19,8 @@
 #include "list.h"
 #include "sketch.h"
 
+#include <stdlib.h>
+
 static const edm_evictor edm_wtinylfu;
 
 enum { WINDOW, PROBATION, PROTECTED, PARTS }; /* in the page's word: where it stands */
@@ -34,8 +36,15 @@ struct wtinylfu {
 
 static uint32_t frames(const edm_config *c) { return c->limit < c->pages ? c->limit : c->pages; }
 
+/* size() comes before edm_param() can be asked. Any number but 0 gets the room; init() refuses the wrong ones. */
+static int has_doorkeeper(const edm_config *c) {
+    const char key[] = ":doorkeeper=", *at = strstr(c->evict, key);
+    return at && strtod(at + sizeof key - 1, NULL) != 0;
+}
+
 static size_t size(const edm_config *c) {
-    return sizeof(struct wtinylfu) + edm_sketch_bytes(frames(c)) + ((size_t)c->pages + PARTS) * sizeof(edm_link);
+    size_t links = ((size_t)c->pages + PARTS) * sizeof(edm_link);
+    return sizeof(struct wtinylfu) + edm_sketch_bytes(frames(c), has_doorkeeper(c)) + links;
 }
 
 static int init(edm_pager *p, void *mem, void *ctx) {
@@ -45,7 +54,7 @@ static int init(edm_pager *p, void *mem, void *ctx) {
     if (door != 0 && door != 1) return edm_refuse(p, "wtinylfu: doorkeeper is 0 or 1");
     uint32_t n = frames(&p->config);
     edm_sketch_init(&s->sketch, s + 1, n, door == 1);
-    s->link = (edm_link *)((uint8_t *)(s + 1) + edm_sketch_bytes(n));
+    s->link = (edm_link *)((uint8_t *)(s + 1) + edm_sketch_bytes(n, door == 1));
     for (uint32_t part = 0; part < PARTS; part++) edm_list_init(s->link, p->pages + part);
     return 0;
 }
@@ -173,7 +182,7 @@ static const edm_evictor edm_wtinylfu = {
     .name = "wtinylfu",
     .summary = "LRU window, segmented LRU, admission by frequency sketch",
     .paper = "Einziger, Friedman, Manes 2017",
-    .params = "doorkeeper=0 (0, 1): a Bloom filter before the sketch",
+    .params = "doorkeeper=0 (0, 1): a Bloom filter before the sketch; takes up to 8 bytes a page more",
     .needs = EDM_OBSERVE_IDLE,
     .best = EDM_OBSERVE_EXACT,
     .bytes_per_page = sizeof(edm_link) + EDM_SKETCH_BYTES_PER_FRAME,

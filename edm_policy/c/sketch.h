@@ -20,8 +20,8 @@
 
 enum {
     EDM_SKETCH_ROWS = 4,
-    /* w < 8 * frames (of 2 and more): rows 4 * w / 2 bytes, the doorkeeper w bytes, touched only if on */
-    EDM_SKETCH_BYTES_PER_FRAME = 24
+    /* w < 8 * frames (of 2 and more): rows 4 * w / 2 bytes; the doorkeeper, if there is one, w bytes */
+    EDM_SKETCH_BYTES_PER_FRAME = 16
 };
 
 typedef struct edm_sketch {
@@ -37,9 +37,9 @@ static inline uint64_t edm_sketch_width(uint32_t frames) {
     return w;
 }
 
-/* Room for the rows and the doorkeeper. */
-static inline size_t edm_sketch_bytes(uint32_t frames) {
-    return (size_t)edm_sketch_width(frames) * (EDM_SKETCH_ROWS / 2 + 1);
+/* Room for the rows, and the doorkeeper if there is one. */
+static inline size_t edm_sketch_bytes(uint32_t frames, int doorkeeper) {
+    return (size_t)edm_sketch_width(frames) * (EDM_SKETCH_ROWS / 2 + (doorkeeper != 0));
 }
 
 static inline void edm_sketch_init(edm_sketch *k, void *mem, uint32_t frames, int doorkeeper) {
