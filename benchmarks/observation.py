@@ -6,8 +6,9 @@ against the same evictor's under `exact`.
 The pager drives itself (high = limit = size, low = size - 1, one eviction at a time); under
 idle its marks and rescues happen as on real memory. A cell is misses under that observation
 over misses under exact: 1.00 costs nothing, below 1 the policy is better off not seeing
-everything. --data: a folder of NAME.u32.zst traces to add to the bundled one and the
-synthetic ones.
+everything. The rows `exact` are the misses themselves, and the first row the frames. --data: a
+folder of NAME.u32.zst traces to add to the bundled one and the synthetic ones. -o keeps what stands
+above the first "## " of the file.
 """
 
 from __future__ import annotations
@@ -51,41 +52,58 @@ def misses(page: np.ndarray, frames: int, evict: str, observe: str) -> int | Non
 
 
 def table(traces: dict[str, np.ndarray], share: float) -> pd.DataFrame:
-    """Rows: evictor and observation; columns: traces; the last one is the geometric mean."""
+    """Rows: evictor and observation; columns: traces, and two geometric means over them.
+
+    The rows of `exact`, and the first one, hold counts (misses, frames); the others ratios.
+    "mean" is of the row's ratios, "/ lru exact" of its misses over those of lru under exact.
+    """
+    frames = {trace: max(2, int(share * (int(page.max()) + 1))) for trace, page in traces.items()}
     jobs = []
     for name, info in evictors().items():
         if info.needs_future or info.best == "faults":
             continue  # nothing to lose
-        levels = OBSERVE[OBSERVE.index(info.needs) :]
+        levels = reversed(OBSERVE[OBSERVE.index(info.needs) :])
         jobs += [(name, observe, trace) for observe in levels for trace in traces]
 
     def run(job: tuple[str, str, str]) -> int | None:
         evict, observe, trace = job
-        page = traces[trace]
-        return misses(page, max(2, int(share * (int(page.max()) + 1))), evict, observe)
+        return misses(traces[trace], frames[trace], evict, observe)
 
     with ThreadPoolExecutor(2) as pool:
         counts = dict(zip(jobs, pool.map(run, jobs), strict=True))
-    rows = {}
+    rows: dict[tuple[str, str], dict[str, float]] = {("", "frames"): dict(frames)}
     for name, observe, _ in jobs:
-        if observe == "exact":
-            continue
-        ratios = {}
+        found = {}
         for trace in traces:
             mine, exact = counts[name, observe, trace], counts[name, "exact", trace]
-            ratios[trace] = mine / exact if mine and exact else float("nan")
-        rows[name, observe] = ratios
+            if observe == "exact":
+                found[trace] = mine or float("nan")
+            else:
+                found[trace] = mine / exact if mine and exact else float("nan")
+        rows[name, observe] = found
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.names = ["evictor", "observation"]
-    frame["geometric mean"] = np.exp(np.log(frame).mean(axis=1))
+    ratios = frame[frame.index.isin(["faults", "idle"], level=1)]
+    frame["mean"] = np.exp(np.log(ratios).mean(axis=1))
+    for name, observe in rows:
+        if name and None not in (all_of := [counts[name, observe, trace] for trace in traces]):
+            lru = [counts["lru", "exact", trace] for trace in traces]
+            frame.loc[(name, observe), "/ lru exact"] = np.exp(
+                np.mean(np.log(np.divide(all_of, lru)))
+            )
     return frame
 
 
 def markdown(frame: pd.DataFrame) -> str:
     head = ["evictor", "observation", *frame.columns]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    traces = set(frame.columns) - {"mean", "/ lru exact"}
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * len(frame.columns)]
     for (name, observe), row in frame.iterrows():  # type: ignore[misc]
-        cells = ["-" if np.isnan(v) else f"{v:.3f}" for v in row]
+        counted = observe not in ("faults", "idle")
+        cells = [
+            "-" if np.isnan(v) else f"{v:,.0f}" if counted and column in traces else f"{v:.3f}"
+            for column, v in row.items()
+        ]
         lines.append("| " + " | ".join([name, observe, *cells]) + " |")
     return "\n".join(lines)
 

@@ -86,8 +86,8 @@ class Costs:
         self.bytes[case] = pager.bytes / self.pages
 
     def table(self) -> list[str]:
-        head = "| policy | observation | ns a hit | ns a miss | miss ratio | bytes a page | at most |"
-        lines = [head, "|---|---|--:|--:|--:|--:|--:|"]
+        names = "policy | observation | ns a hit | ns a miss | miss ratio | bytes a page | at most"
+        lines = [f"| {names} |", "|---|---|--:|--:|--:|--:|--:|"]
         for case in self.misses:
             most = PAGER_BYTES + evictors()[case[0]].bytes_per_page
             lines.append(
@@ -139,8 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, help="file with the markers; none: print only")
     parser.add_argument("--evict", default=",".join(evictors()), help="names, by commas")
-    parser.add_argument("--pages", type=int, default=65_536)
-    parser.add_argument("--refs", type=int, default=1_000_000)
+    parser.add_argument("--pages", type=int, default=32_768)
+    parser.add_argument("--refs", type=int, default=500_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The documents say what the program does: code blocks run, the policies' tables are the registry's."""
+"""The documents say what the program does: code blocks run, tables are the registry's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edm_policy import Pager, PolicyConfig, evictors
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "policies").glob("*.md"))
+DOCUMENTS = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
 PAGER_BYTES = 2
 SLACK = 64 * 1024  # what does not grow with the region
 MOST = 32  # bytes a page, pager and evictor together
@@ -78,7 +79,7 @@ def test_code_of_python_policies_runs():
         exec(compile(block, str(path), "exec"), world)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: p.name)
 def test_links_between_documents_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
