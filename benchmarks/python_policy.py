@@ -4,7 +4,7 @@
 
 The policies are those of docs/python-policies.md: second chance under idle observation (twin:
 lpet), and LRU under exact (twin: lru), which pays for every hit. A reference is a hit with the
-chosen share, to a page drawn by Zipf from the hot half of the limit; the others are a loop over
+chosen share, to a page drawn by Zipf from HOT pages, a tenth of the limit; the others are a loop over
 pages that are cold. Python and C take turns; CPU seconds, medians.
 """
 
@@ -24,7 +24,7 @@ from edm_policy import EvictionPolicy, Pager, PolicyConfig
 from edm_workload import synth
 from edm_workload.metadata import collect
 
-LIMIT, PAGES = 10_000, 200_000
+LIMIT, HOT, PAGES = 10_000, 1_000, 200_000
 
 
 class SecondChance(EvictionPolicy):
@@ -69,10 +69,10 @@ class Lru(EvictionPolicy):
 
 
 def trace(refs: int, hits: float, seed: int) -> np.ndarray:
-    """u32[refs]: a share `hits` hot (below LIMIT / 2), the rest a loop over the cold pages."""
-    hot = synth("zipf:1.0", LIMIT // 2, refs, seed=seed).page.astype(np.uint32)
+    """u32[refs]: a share `hits` hot (below HOT), the rest a loop over the cold pages."""
+    hot = synth("zipf:1.0", HOT, refs, seed=seed).page.astype(np.uint32)
     cold = np.random.default_rng(seed).random(refs) >= hits
-    hot[cold] = LIMIT // 2 + np.arange(cold.sum(), dtype=np.uint32) % (PAGES - LIMIT // 2)
+    hot[cold] = HOT + np.arange(cold.sum(), dtype=np.uint32) % (PAGES - HOT)
     return hot
 
 
