@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -138,7 +139,7 @@ class Region:
         self._raw = raw
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
-        self._root = memoryview(ffi.buffer(self._memory, self.nbytes))
+        self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
         self._used = 0
         self._lost_told = 0
 
@@ -181,12 +182,17 @@ class Region:
                 f"{self.nbytes} left; make the region larger"
             )
         self._used = start + size
-        return np.frombuffer(self._root, kind, count, start).reshape(dims)
+        return self._array_at(start, size).view(kind).reshape(dims)
+
+    def _array_at(self, start: int, size: int) -> NDArray[np.uint8]:
+        span = _Span(self._memory, start, size)
+        self._spans.add(span)
+        return np.asarray(span)
 
     def memoryview(self) -> memoryview:
         """All of the region's bytes. It must be released before the region is closed."""
         self._open()
-        array: Any = np.frombuffer(self._root, np.uint8)
+        array: Any = self._array_at(0, self.nbytes)
         return memoryview(array)
 
     def _span(self, what: Any) -> tuple[int, int]:
@@ -412,7 +418,8 @@ class Region:
         """
         if self._raw is None:
             return
-        self._root.release()
+        if live := len(self._spans):
+            raise BufferError(f"the region has {live} live arrays or views; delete them first")
         lost: PageLostError | None = None
         try:
             self._raise_errors()
@@ -443,6 +450,17 @@ class Region:
         except (BufferError, EdmError) as second:
             assert error is not None
             error.add_note(f"the region was not closed: {second}")
+
+
+class _Span:
+    """What numpy is given to make an array of: it lives as long as the array and its views do."""
+
+    def __init__(self, memory: Any, start: int, size: int):
+        self._memory = memory
+        address = int(ffi.cast("uintptr_t", memory)) + start
+        self.__array_interface__ = {
+            "shape": (size,), "typestr": "|u1", "data": (address, False), "version": 3,
+        }
 
 
 class _Closer:

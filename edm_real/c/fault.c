@@ -68,18 +68,20 @@ static void lose(edm_region *r, uint32_t page, int error) {
         if (r->monitor) mprotect(edm_at(r, page), r->page_size, PROT_NONE); /* a signal, not a wait for ever */
 }
 
-/* The page came (error 0) or did not. A rescued one's buffer is free now, unless it is still
- * being written back (HELD): then the evictor gives it back. */
-static int conclude(edm_region *r, uint32_t page, int error, int rescued) {
+enum spare { EDM_NO_SPARE = 0, EDM_SPARE = 1, EDM_SPARE_UNLESS_HELD = 2 };
+
+/* The page came (error 0) or did not. `spare`: is its buffer free now? A rescued page's is, unless
+ * it is still being written back (HELD): then the evictor gives it back. */
+static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
     uint32_t surplus[EDM_DRAIN], surplus_n = 0;
     edm_cmds none;
     if (EDM_UNLIKELY(error)) lose(r, page, error);
     else edm_hook(r, EDM_AT_INSTALLED, page);
     edm_lock_take(&r->lock);
-    rescued = rescued && !(edm_page_word(r->pager, page) & EDM_HELD);
+    if (spare == EDM_SPARE_UNLESS_HELD && edm_page_word(r->pager, page) & EDM_HELD) spare = EDM_NO_SPARE;
     if (EDM_UNLIKELY(error)) edm_fetch_failed(r->pager, page, edm_event_now(r), &none);
     else edm_installed(r->pager, page, edm_event_now(r));
-    if (rescued) {
+    if (spare) {
         edm_buffer_give(r, r->buffer_of[page]);
         surplus_n = edm_buffers_surplus(r, surplus);
     }
@@ -89,64 +91,80 @@ static int conclude(edm_region *r, uint32_t page, int error, int rescued) {
     return error ? -EFAULT : 0;
 }
 
-/* Copies prefetched pages in, neighbours in one call. */
-static void install_prefetched(edm_region *r, const edm_store_io *io, uint32_t n, int writable, int32_t *error) {
-    for (uint32_t i = 0; i < n;) {
-        uint32_t run = 1;
-        if (error[i]) {
-            i++;
-            continue;
+/* A batch of prefetched pages on its way: markers go into the stash, the others are mapped. */
+struct wishes {
+    uint32_t n;
+    int writable;
+    edm_store_io io[EDM_SCRATCH_PAGES];
+    int32_t error[EDM_SCRATCH_PAGES];
+    uint8_t marker[EDM_SCRATCH_PAGES];
+};
+
+/* Takes the next PREFETCH commands of c[*i .. n); their bytes will be at `scratch`, or in a buffer. */
+static void gather(edm_region *r, const edm_cmd *c, uint32_t n, uint32_t *i, uint8_t *scratch, struct wishes *w) {
+    w->n = 0;
+    edm_lock_take(&r->lock);
+    for (; *i < n && w->n < EDM_SCRATCH_PAGES; ++*i) {
+        if (c[*i].op != EDM_PREFETCH) continue;
+        void *to = scratch + ((size_t)w->n << r->shift);
+        w->marker[w->n] = (c[*i].flags & EDM_F_IDLE) != 0;
+        w->writable = c[*i].flags & EDM_F_WRITE;
+        if (w->marker[w->n]) {
+            r->buffer_of[c[*i].page] = edm_buffer_take(r);
+            to = edm_stashed(r, c[*i].page);
         }
-        while (i + run < n && !error[i + run] && io[i + run].page == io[i].page + run) run++;
-        edm_hook(r, EDM_AT_INSTALL, (uint32_t)io[i].page);
-        int failed = edm_uffd_copy(r->uffd, edm_at(r, (uint32_t)io[i].page), io[i].data, (size_t)run << r->shift,
-                                   copy_flags(writable));
-        for (uint32_t k = 0; k < run; k++) error[i + k] = failed;
-        i += run;
+        w->io[w->n++] = (edm_store_io){.page = c[*i].page, .data = to};
+    }
+    edm_lock_give(&r->lock);
+}
+
+/* Neighbours in one call. */
+static void install(edm_region *r, struct wishes *w) {
+    for (uint32_t i = 0, run; i < w->n; i += run) {
+        run = 1;
+        if (w->error[i] || w->marker[i]) continue;
+        while (i + run < w->n && !w->error[i + run] && !w->marker[i + run] && w->io[i + run].page == w->io[i].page + run)
+            run++;
+        uint32_t page = (uint32_t)w->io[i].page;
+        edm_hook(r, EDM_AT_INSTALL, page);
+        int failed = edm_uffd_copy(r->uffd, edm_at(r, page), w->io[i].data, (size_t)run << r->shift, copy_flags(w->writable));
+        for (uint32_t k = 0; k < run; k++) w->error[i + k] = failed;
     }
 }
 
-/* The PREFETCH commands among c[0..n): batches through one buffer. Nobody waits for them. */
+/* Carries the PREFETCH commands among c[0..n) out, in batches. Nobody waits for them. */
 static void prefetch(edm_region *r, const edm_cmd *c, uint32_t n) {
-    uint32_t which;
-    uint8_t *buffer = edm_scratch_take(r, &which);
-    for (uint32_t i = 0; i < n;) {
-        edm_store_io io[EDM_SCRATCH_PAGES];
-        int32_t error[EDM_SCRATCH_PAGES];
-        uint32_t batch = 0;
-        int writable = 0;
-        for (; i < n && batch < EDM_SCRATCH_PAGES; i++) {
-            if (c[i].op != EDM_PREFETCH) continue;
-            writable = c[i].flags & EDM_F_WRITE;
-            io[batch] = (edm_store_io){.page = c[i].page, .data = buffer + ((size_t)batch << r->shift)};
-            batch++;
+    uint32_t which, i = 0;
+    struct wishes w;
+    uint8_t *scratch = edm_scratch_take(r, &which);
+    for (gather(r, c, n, &i, scratch, &w); w.n; gather(r, c, n, &i, scratch, &w)) {
+        r->store->ops->get(r->store, w.io, w.n, edm_now_ns() + r->deadline_ns);
+        for (uint32_t k = 0; k < w.n; k++) {
+            uint32_t page = (uint32_t)w.io[k].page;
+            int good = !w.io[k].result && edm_checksum(w.io[k].data, r->page_size) == r->sum[page];
+            w.error[k] = good ? 0 : get_bytes(r, page, w.io[k].data);
         }
-        if (!batch) break;
-        r->store->ops->get(r->store, io, batch, edm_now_ns() + r->deadline_ns);
-        for (uint32_t k = 0; k < batch; k++) {
-            uint32_t page = (uint32_t)io[k].page;
-            error[k] = io[k].result || edm_checksum(io[k].data, r->page_size) != r->sum[page]
-                           ? get_bytes(r, page, io[k].data) : 0;
-        }
-        install_prefetched(r, io, batch, writable, error);
-        for (uint32_t k = 0; k < batch; k++) {
-            conclude(r, (uint32_t)io[k].page, error[k], 0);
-            if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, (uint32_t)io[k].page), r->page_size);
+        install(r, &w);
+        for (uint32_t k = 0; k < w.n; k++) {
+            uint32_t page = (uint32_t)w.io[k].page;
+            conclude(r, page, w.error[k], w.marker[k] && w.error[k] ? EDM_SPARE : EDM_NO_SPARE);
+            if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
         }
     }
     edm_scratch_give(r, which);
 }
 
-/* What else the pager asked for besides the page itself. */
-static void follow_up(edm_region *r, const edm_cmds *cmds) {
-    int wake = 0, wishes = 0;
-    for (uint32_t i = 1; i < cmds->n; i++) {
-        wake |= cmds->c[i].op == EDM_WAKE_LPET;
-        wishes |= cmds->c[i].op == EDM_PREFETCH;
-    }
-    if (wake && r->has_lpet) edm_event_raise(&r->lpet_event);
-    if (wishes) prefetch(r, cmds->c + 1, cmds->n - 1);
-    if (wake && !r->has_lpet) edm_reclaim_to_ok(r);
+static int among(const edm_cmds *cmds, uint8_t op) {
+    for (uint32_t i = 1; i < cmds->n; i++)
+        if (cmds->c[i].op == op) return 1;
+    return 0;
+}
+
+/* The high watermark is reached. Where there is no LPET thread its work is done here, before
+ * the page is installed: so it cannot be chosen before the program has touched it. */
+static void wake_lpet(edm_region *r) {
+    if (r->has_lpet) edm_event_raise(&r->lpet_event);
+    else edm_reclaim_to_ok(r);
 }
 
 /* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline. */
@@ -164,28 +182,32 @@ static int make_room(edm_region *r, uint64_t *give_up) {
     return edm_now_ns() < *give_up ? 0 : -ENOMEM;
 }
 
+static int allow_write(edm_region *r, uint32_t page) {
+    edm_uffd_protect(r->uffd, edm_at(r, page), r->page_size, 0, 0);
+    edm_lock_take(&r->lock);
+    edm_done(r->pager, page, edm_event_now(r));
+    edm_lock_give(&r->lock);
+    edm_event_raise(edm_bucket_of(r, page));
+    return 0;
+}
+
+/* The verdict on the page itself, then what else was asked for with it. */
 static int carry_out(edm_region *r, const edm_cmds *cmds) {
     edm_cmd c = cmds->c[0];
-    int error, rescued = 0;
+    int error = 0;
+    if (among(cmds, EDM_WAKE_LPET)) wake_lpet(r);
     switch (c.op) {
     case EDM_ZERO_FILL:
-    case EDM_FETCH: error = bring(r, c); break;
+    case EDM_FETCH: error = conclude(r, c.page, bring(r, c), EDM_NO_SPARE); break;
     case EDM_RESCUE:
         error = copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE);
-        rescued = 1;
+        error = conclude(r, c.page, error, EDM_SPARE_UNLESS_HELD);
         break;
-    case EDM_ALLOW_WRITE:
-        edm_uffd_protect(r->uffd, edm_at(r, c.page), r->page_size, 0, 0);
-        edm_lock_take(&r->lock);
-        edm_done(r->pager, c.page, edm_event_now(r));
-        edm_lock_give(&r->lock);
-        edm_event_raise(edm_bucket_of(r, c.page));
-        return 0;
-    case EDM_POISON: return -EFAULT;
-    default: return 0; /* RETRY: it came meanwhile */
+    case EDM_ALLOW_WRITE: error = allow_write(r, c.page); break;
+    case EDM_POISON: error = -EFAULT; break;
+    default: break; /* RETRY: it came meanwhile. WAIT: the caller's */
     }
-    error = conclude(r, c.page, error, rescued);
-    follow_up(r, cmds);
+    if (among(cmds, EDM_PREFETCH)) prefetch(r, cmds->c + 1, cmds->n - 1);
     return error;
 }
 
@@ -200,6 +222,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page));
         edm_lock_give(&r->lock);
         if (c.op == EDM_WAIT) {
+            carry_out(r, &cmds);
             edm_hook(r, EDM_AT_WAIT, page);
             edm_event_wait(edm_bucket_of(r, page), ticket, SPINS, WAIT_NS);
         } else if (c.op == EDM_RECLAIM) {
