@@ -102,8 +102,8 @@ class PolicyConfig:
 
     evict, prefetch: a registered name, with parameters as ``name:key=value:key=value``; or
     a policy in Python, as an object, a class or "module:Class" (edm_policy.custom).
-    observe: what the driver can tell the policy; "auto" takes the evictor's best, but
-    not more than `offered` when a driver names what it has.
+    observe: what the driver can tell the policy. "auto" is what real memory can show: the
+    evictor's best, but at most idle marks, unless it cannot live without seeing every access.
     dirty: "exact" (only changed pages are written back) or "always".
     working_set: refault distances are kept (c/workingset.c), 4 bytes a page.
     auto_min: above 0, the limit moves by itself between this and `limit` (c/auto.c), so that there
@@ -169,15 +169,17 @@ class PolicyConfig:
             raise unknown("prefetcher", prefetch.split(":")[0], prefetchers())
         evict = load_policy(self.evict, EvictionPolicy) or self.evict
         info = evictor_info(evict)
-        have = OBSERVE.index(offered)
-        want = OBSERVE.index(info.best if observe == "auto" else observe)
-        level = min(want, have) if observe == "auto" else want
+        have, needs = OBSERVE.index(offered), OBSERVE.index(info.needs)
+        if observe == "auto":
+            level = max(needs, min(OBSERVE.index(info.best), OBSERVE.index("idle")))
+        else:
+            level = OBSERVE.index(observe)
         if level > have:
             raise UsageError(
-                f"observation {observe} cannot be had here, only {offered}; "
-                f"leave --observe out, or use the simulator"
+                f"{info.name} with observation {OBSERVE[level]}: only {offered} can be had here; "
+                "use the simulator, or choose another evictor"
             )
-        if level < OBSERVE.index(info.needs):
+        if level < needs:
             raise UsageError(
                 f"evictor {info.name} needs observation {info.needs}, and there is only "
                 f"{OBSERVE[level]} here; run it in the simulator, or choose another evictor"

@@ -18,10 +18,11 @@ def test_default_watermarks_keep_their_order(limit: int) -> None:
     assert limit - low <= 128
 
 
-def test_observation_follows_the_evictor_and_what_is_offered() -> None:
+def test_observation_is_what_real_memory_can_show_unless_the_evictor_needs_more() -> None:
     assert config(evict="lpet").resolved().observe == "idle"
-    assert config(evict="lru").resolved().observe == "exact"
-    assert config(evict="lru").resolved(offered="idle").observe == "idle"
+    assert config(evict="lru").resolved().observe == "idle"
+    assert config(evict="lru", observe="exact").resolved().observe == "exact"
+    assert config(evict="mru").resolved().observe == "exact"
     assert config(evict="fifo").resolved().observe == "faults"
 
 
@@ -51,7 +52,7 @@ def test_what_cannot_be_is_refused_in_one_line(wrong: dict[str, object], line: s
 
 
 def test_an_observation_that_is_not_offered_is_refused() -> None:
-    with pytest.raises(UsageError, match="observation exact cannot be had here, only idle"):
+    with pytest.raises(UsageError, match="observation exact: only idle can be had here"):
         config(observe="exact").resolved(offered="idle")
 
 
