@@ -1,0 +1,135 @@
+"""python -m edm_real: doctor, bench, replay."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from edm_workload.cli import (
+    add_common_options,
+    experiment_from_args,
+    given_options,
+    run_cli,
+)
+from edm_workload.experiment import Experiment
+from edm_workload.metadata import collect
+from edm_workload.result import save
+
+
+class Progress:
+    """One changing line on stderr, only on a terminal and unless --quiet."""
+
+    def __init__(self, quiet: bool):
+        console = Console(stderr=True)
+        self._status = console.status("") if console.is_terminal and not quiet else None
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __call__(self, text: str) -> None:
+        if self._status:
+            self._status.update(text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+
+def doctor_command(args: argparse.Namespace) -> int:
+    from edm_real import doctor
+
+    report = doctor.examine()
+    print(report.as_json() if args.json else report.as_text())
+    return 0 if report.usable else 77
+
+
+def bench_command(args: argparse.Namespace) -> int:
+    from edm_real import bench, doctor
+
+    doctor.require()
+    metadata = collect()
+    if args.experiment:
+        experiments = [experiment_from_args(args)]
+    else:
+        experiments = bench.standard(Experiment(), given_options(args))
+    _run_rows(experiments, args, metadata, with_floor=True)
+    return 0
+
+
+def replay_command(args: argparse.Namespace) -> int:
+    from edm_real import doctor
+
+    doctor.require()
+    metadata = collect()
+    experiment = experiment_from_args(args)
+    _run_rows([experiment], args, metadata, log=Path(args.log) if args.log else None)
+    return 0
+
+
+def _run_rows(
+    experiments: list[Experiment],
+    args: argparse.Namespace,
+    metadata: dict[str, Any],
+    log: Path | None = None,
+    with_floor: bool = False,
+) -> None:
+    """Runs, prints the table, writes -o, and fails if a page was not as written."""
+    from edm_real import bench
+
+    for experiment in experiments:
+        experiment.policy_config().resolved()  # a wrong option ends it before the first run
+    done: list[bench.Row] = []
+    cells: list[dict[str, Any]] = []
+    with Progress(args.quiet) as progress:
+        if with_floor:
+            progress("the bare floor")
+            floor = bench.floor_row(experiments[0].resolve().pages)
+            if floor:
+                cells.append(bench.floor_cells(floor))
+                metadata = {**metadata, "floor": floor}
+        for row in bench.rows(experiments, progress, log):
+            done.append(row)
+            cells.append(row.cells())
+    bench.print_rows(cells)
+    print(f"machine {metadata['machine_load']} before the run; 4 KiB pages")
+    if args.output:
+        save(args.output, [r.result for r in done], metadata)
+    bench.check(done)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m edm_real", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="what works here, and the fix for what does not")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=doctor_command)
+
+    bench = commands.add_parser("bench", help="what paging costs on this machine")
+    bench.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    add_common_options(bench)
+    bench.set_defaults(run=bench_command)
+
+    replay = commands.add_parser("replay", help="a trace against real memory")
+    replay.add_argument("trace_argument", metavar="TRACE", help="a trace file, or zipf:1.0 ...")
+    replay.add_argument("--log", metavar="FILE", help="write the decision log")
+    add_common_options(replay)
+    replay.set_defaults(run=replay_command)
+    return parser
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    if getattr(args, "trace_argument", None):
+        args.trace = args.trace_argument
+    return run_cli(lambda: args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""run: an experiment on real memory, and the Result it gives back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edm_policy import save_log
+from edm_policy.errors import EdmError, UsageError
+from edm_policy.log import RECORD
+from edm_real.region import Region
+from edm_workload import Experiment, Result
+
+_MORE = ("waits", "retries", "write_faults", "wakes", "marks", "poisoned", "discards")
+_KEYS = {f.name for f in fields(Result)}
+
+
+def run(
+    experiment: Experiment,
+    *,
+    log: str | Path | None = None,
+    resident: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Replays the experiment's trace over a region of real memory.
+
+    Every access is checked against what was written, and at the end every page (verified).
+    log: a file for the decision log. resident: all pages are brought in first, outside of
+    what is timed and counted (the all-local reference). on_progress(done, total) is called
+    some times a second. Raises EdmError for what cannot be.
+    """
+    if experiment.store.network != "none":
+        raise UsageError(
+            "network: real memory has no model of one yet; leave it out, or use edm_sim"
+        )
+    sizes, policy, workload = experiment.resolve(), experiment.policy, experiment.workload
+    with Region(
+        sizes.pages,
+        local=sizes.limit,
+        store=experiment.store.url,
+        evict=policy.evict,
+        prefetch=policy.prefetch,
+        faults=experiment.run.faults,
+        dirty=policy.dirty,
+        lockstep=experiment.run.lockstep,
+        high=sizes.high,
+        low=sizes.low,
+        observe=experiment.policy_config().resolved().observe,
+        batch=policy.batch,
+        seed=workload.seed,
+    ) as region:
+        if resident:
+            region.prefault(write=True)
+
+        def replay() -> dict[str, Any]:
+            return region.replay(
+                experiment.trace, threads=workload.threads, on_progress=on_progress
+            )
+
+        if log is None:
+            values = replay()
+        else:
+            with tempfile.TemporaryFile() as records:
+                region.log_to(records)
+                values = replay()
+                region.log_to(None)
+                _save(log, region, records, workload.trace)
+    extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
+    values["workload"] = workload.trace
+    return Result(**{k: v for k, v in values.items() if k in _KEYS}, extra=extra)
+
+
+def _save(path: str | Path, region: Region, records: Any, workload: str) -> None:
+    records.seek(0)
+    try:
+        save_log(
+            path,
+            region.config,
+            np.frombuffer(records.read(), RECORD),
+            driver="real",
+            workload=workload,
+        )
+    except OSError as error:
+        raise EdmError(f"{path}: cannot write the log ({error.strerror or error})") from error
