@@ -33,7 +33,9 @@ def plot_comparison(comparison: Comparison) -> Figure:
     frame = comparison.frame
     from edm_lab.compare import COUNTS, LATENCIES
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", width_ratios=[3, 3, 2])
+    figure, axes = plt.subplots(
+        1, 3, figsize=(11, 3.6), layout="constrained", width_ratios=[3, 3, 2]
+    )
     groups: tuple[tuple[tuple[str, ...], str], ...] = (
         (COUNTS, "pages"),
         (LATENCIES, "fault latency, µs"),
@@ -46,7 +48,8 @@ def plot_comparison(comparison: Comparison) -> Figure:
     axes[0].legend(frameon=False, loc="lower right")
     e = comparison.experiment
     figure.suptitle(
-        f"{e.workload.trace}, {e.policy.evict}, {e.memory.local} local, {e.store.url}, {e.run.faults}"
+        f"{e.workload.trace}, {e.policy.evict}, {e.memory.local} local, "
+        f"{e.store.url}, {e.run.faults}"
     )
     return figure
 
@@ -57,8 +60,9 @@ def plot_miss_ratio(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax = plt.subplots(figsize=(6, 3.8), layout="constrained")[1]
     for name, part in curves.groupby("evict", sort=False):
         part = part.sort_values("size")
-        style = {"linestyle": "--", "color": "black"} if name == "belady" else {}
-        ax.plot(part["size"], part["miss_ratio"], marker="o", markersize=3, label=name, **style)
+        (line,) = ax.plot(part["size"], part["miss_ratio"], marker="o", markersize=3, label=name)
+        if name == "belady":
+            line.set(linestyle="--", color="black")
     ax.set_xlabel("local memory, pages of 4 KiB")
     ax.set_ylabel("miss ratio")
     ax.set_ylim(bottom=0)

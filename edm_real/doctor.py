@@ -112,7 +112,7 @@ def _userfaultfd() -> Finding:
 
 def _upcall(ability: Any) -> Finding:
     if not ability.upcall:
-        return Finding("--faults upcall", "missing", "no UFFD_FEATURE_SIGBUS", "Linux 4.14 or newer")
+        return Finding("--faults upcall", "missing", "no UFFD_FEATURE_SIGBUS", "Linux 4.14")
     return Finding(
         "--faults upcall",
         "ready",
@@ -141,17 +141,16 @@ def _kernel(ability: Any) -> list[Finding]:
         if have:
             found.append(Finding(name, "ready", "by the kernel"))
         else:
-            found.append(
-                Finding(name, "limited", f"needs Linux {since}, this is {platform.release()}", "", now)
-            )
+            why = f"needs Linux {since}, this is {platform.release()}"
+            found.append(Finding(name, "limited", why, "", now))
     return found
 
 
 def _tool(name: str, program: str, package: str, needed_for: str) -> Finding:
-    path = shutil.which(program)
-    if path:
+    if path := shutil.which(program):
         return Finding(name, "ready", path)
-    return Finding(name, "limited", f"{program} not found", f"sudo apt install {package}", needed_for)
+    fix = f"sudo apt install {package}"
+    return Finding(name, "limited", f"{program} not found", fix, needed_for)
 
 
 def examine() -> Report:

@@ -76,12 +76,12 @@ class LockstepInstance:
             return spent
         if op not in (lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE):
             raise EdmError(f"lockstep: reference {i} was answered with command {op}, a bug")
+        if any(kind == lib.EDM_WAKE_LPET for kind, _, _ in commands[1:]):
+            spent += self._reclaim_to_ok(i)
         spent += self._install(op, page, i)
         for kind, other, _ in commands[1:]:
             if kind == lib.EDM_PREFETCH:
                 spent += self._install(lib.EDM_FETCH, other, i)
-        if any(kind == lib.EDM_WAKE_LPET for kind, _, _ in commands[1:]):
-            spent += self._reclaim_to_ok(i)
         return spent
 
     def _install(self, op: int, page: int, i: int) -> int:

@@ -28,18 +28,18 @@ static int resolve(edm_pager *p, uint32_t page, int write, uint64_t now) {
         if (out.c[0].op != EDM_RECLAIM) break;
         if (reclaim_all(p, now, &more)) return -1;
     }
-    int wake = 0;
+    for (uint32_t k = 1; k < out.n; k++) /* first: what is FETCHING cannot be chosen */
+        if (out.c[k].op == EDM_WAKE_LPET && reclaim_all(p, now, &more)) return -1;
     for (uint32_t k = 0; k < out.n; k++) {
         switch (out.c[k].op) {
         case EDM_ZERO_FILL: case EDM_FETCH: case EDM_RESCUE: case EDM_PREFETCH:
             edm_installed(p, out.c[k].page, now);
             break;
         case EDM_ALLOW_WRITE: edm_done(p, page, now); break;
-        case EDM_WAKE_LPET: wake = 1; break;
         default: break;
         }
     }
-    return wake ? reclaim_all(p, now, &more) : 0;
+    return 0;
 }
 
 static uint64_t run_events(edm_pager *p, const edm_refs *r) {

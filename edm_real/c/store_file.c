@@ -2,6 +2,7 @@
  *
  * The file is made by the store and has no name once it is open, so that nothing is left
  * behind however the process ends; `?keep=1` leaves it.
+ * Without a path, or with a folder's, it is a new file there ($TMPDIR or /var/tmp).
  * A path that holds something already is refused: it is somebody's. A byte per page tells
  * whether it is there; reads of a page that was never put are an error, not zeros.
  */
@@ -107,10 +108,31 @@ static int refuse(char *why, size_t why_size, const char *path, const char *what
     return -1;
 }
 
+/* A new file in a folder: the path is replaced by the file's own. */
+static int open_in_folder(struct file *f, const char *folder, char *why, size_t why_size) {
+    char *path;
+    if (asprintf(&path, "%s/edm-pages-XXXXXX", folder) < 0) return refuse(why, why_size, folder, "out of memory", "try again");
+    free(f->path);
+    f->path = path;
+    f->fd = mkostemp(path, O_CLOEXEC);
+    if (f->fd < 0) return refuse(why, why_size, folder, strerror(errno), "give a folder or path you may write to");
+    if (!f->keep) unlink(path);
+    return 0;
+}
+
 /* An empty file may be taken: mkstemp() leaves one. */
 static int open_path(struct file *f, char *why, size_t why_size) {
     struct stat st;
-    if (!*f->path) return refuse(why, why_size, f->path, "no path", "write file:/path/to/a/new/file");
+    if (!*f->path) {
+        const char *folder = getenv("TMPDIR");
+        return open_in_folder(f, folder && *folder ? folder : "/var/tmp", why, why_size);
+    }
+    if (!stat(f->path, &st) && S_ISDIR(st.st_mode)) {
+        char *folder = strdup(f->path);
+        int error = folder ? open_in_folder(f, folder, why, why_size) : -1;
+        free(folder);
+        return error;
+    }
     f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (f->fd < 0) return refuse(why, why_size, f->path, strerror(errno), "give a path you may write to");
     if (!fstat(f->fd, &st) && S_ISREG(st.st_mode) && st.st_size == 0) {
@@ -153,4 +175,4 @@ static edm_store *open_file(const char *rest, uint32_t page_size, uint64_t pages
     return &f->base;
 }
 
-const edm_store_kind edm_store_file = {"file", "file:PATH[?keep=1]", open_file};
+const edm_store_kind edm_store_file = {"file", "file:[PATH][?keep=1]", open_file};
