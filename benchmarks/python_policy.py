@@ -4,8 +4,8 @@
 
 The policies are those of docs/python-policies.md: second chance under idle observation (twin:
 lpet), and LRU under exact (twin: lru), which pays for every hit. A reference is a hit with the
-chosen share, to a page drawn by Zipf from HOT pages, a tenth of the limit; the others are a loop over
-pages that are cold. Python and C take turns; CPU seconds, medians.
+chosen share, to a page drawn by Zipf from HOT pages, a tenth of the limit; the others are a loop
+over pages that are cold. Python and C take turns; CPU seconds, medians.
 """
 
 from __future__ import annotations
