@@ -11,7 +11,8 @@ Two runs over a Zipf trace are timed, in CPU seconds of one core:
             an eviction, the marks and the rescues of idle among them; no page is moved.
 
 Policies and observations take turns, --repeat times; the figures are medians. bytes a page is the
-memory of the whole pager divided by the region's pages; the bound is what the registry promises.
+memory of the whole pager divided by the region's pages, a few KiB that do not grow among it; the
+last column is what the registry promises for the part that grows with the region, at most.
 
 -o replaces what stands between the two marker lines of that file.
 """
@@ -86,7 +87,7 @@ class Costs:
         self.bytes[case] = pager.bytes / self.pages
 
     def table(self) -> list[str]:
-        names = "policy | observation | ns a hit | ns a miss | miss ratio | bytes a page | at most"
+        names = "policy | observation | ns a hit | ns a miss | miss ratio | bytes a page | of which grow"
         lines = [f"| {names} |", "|---|---|--:|--:|--:|--:|--:|"]
         for case in self.misses:
             most = PAGER_BYTES + evictors()[case[0]].bytes_per_page
