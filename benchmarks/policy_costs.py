@@ -87,8 +87,8 @@ class Costs:
         self.bytes[case] = pager.bytes / self.pages
 
     def table(self) -> list[str]:
-        names = "policy | observation | ns a hit | ns a miss | miss ratio | bytes a page | of which grow"
-        lines = [f"| {names} |", "|---|---|--:|--:|--:|--:|--:|"]
+        names = "policy | observation | ns a hit | ns a miss | miss ratio"
+        lines = [f"| {names} | bytes a page | of which grow |", "|---|---|--:|--:|--:|--:|--:|"]
         for case in self.misses:
             most = PAGER_BYTES + evictors()[case[0]].bytes_per_page
             lines.append(
