@@ -138,6 +138,12 @@ def test_a_full_classical_cache_prefetches_too():
         assert misses < 0.1 * PAGES
 
 
+def test_a_stream_that_changes_its_stride_is_followed():
+    page = np.concatenate([np.arange(0, 600, 3), np.arange(602, 3000, 5)]).astype(np.uint32)
+    _, misses = run("stride", page, "faults")
+    assert misses < 20
+
+
 def test_planned_refuses_without_a_plan():
     pager = Pager(PolicyConfig(16, 8, prefetch="planned"))
     with pytest.raises(UsageError, match="no plan"):

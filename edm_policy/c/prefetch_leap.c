@@ -105,7 +105,7 @@ static void fault(edm_pager *p, uint32_t page, int write) {
     else if (!steps) s->frontier = page + s->trend;
     if (!width || !s->trend) return;
     if (s->frontier == page) s->frontier += s->trend;
-    if ((s->frontier - page) / s->trend > (int64_t)width + 1) return; /* asked already */
+    if ((s->frontier - page) / s->trend > (int64_t)s->max + 1) return; /* asked already */
     s->frontier += s->trend * edm_prefetch_run(p, s->frontier, s->trend, width);
 }
 
