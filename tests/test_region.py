@@ -22,7 +22,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_sorted_in_place(faults: str, evict: str, store: str) -> None:
     passes(
         """
-        with Region("8MiB", local="2MiB", store=sys.argv[2], faults=sys.argv[1], evict=sys.argv[3]) as r:
+        faults, store, evict = sys.argv[1:]
+        with Region("8MiB", local="2MiB", store=store, faults=faults, evict=evict) as r:
             want = np.random.default_rng(1).random(2**20)
             a = r.array(np.float64, want.size)
             a[:] = want
@@ -48,8 +49,9 @@ def test_threads_write_and_check_their_own_pages(faults: str, store: str) -> Non
             def work(k):
                 mine = a[k]
                 for turn in range(3):
-                    mine[:] = np.arange(mine.size, dtype=np.uint64) * (k + 1) + turn
-                    bad.append(int((mine != np.arange(mine.size, dtype=np.uint64) * (k + 1) + turn).sum()))
+                    want = np.arange(mine.size, dtype=np.uint64) * (k + 1) + turn
+                    mine[:] = want
+                    bad.append(int((mine != want).sum()))
             threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
             [t.start() for t in threads]
             [t.join() for t in threads]
@@ -70,7 +72,8 @@ def test_replay_finds_every_byte_where_it_was_written(faults: str, evict: str, d
         rng = np.random.default_rng(2)
         page = rng.integers(0, 2048, 40000, dtype=np.uint32)
         write = (rng.random(40000) < 0.3).astype(np.uint8)
-        with Region(2048, local="25%", faults=sys.argv[1], evict=sys.argv[2], dirty=sys.argv[3]) as r:
+        faults, evict, dirty = sys.argv[1:]
+        with Region(2048, local="25%", faults=faults, evict=evict, dirty=dirty) as r:
             for threads, fill in ((1, True), (3, False)):
                 result = r.replay(page, write, threads=threads, fill=fill)
                 assert result["verified"] and result["extra"]["verified_pages"] == 2048, result
@@ -86,7 +89,8 @@ SEED = """
     from edm_policy.pager import STATES
     from edm_real._core import lib
     pages, low = {"five": (25, 15), "ten": (21, 10)}[sys.argv[2]]
-    with Region(pages, local=20, high=20, low=low, evict="lpet", faults=sys.argv[1], reclaim="faulter") as r:
+    limits = {"local": 20, "high": 20, "low": low, "reclaim": "faulter"}
+    with Region(pages, evict="lpet", faults=sys.argv[1], **limits) as r:
         a = r.array(np.uint64, (pages, 512))
         def state(k):
             return STATES[lib.edm_page_state(lib.edm_region_pager(r._raw), k)]
@@ -103,7 +107,8 @@ SEED = """
             for k in [*area[1], *area[2]]:
                 assert a[k, 7] == 1000 + k
             assert (a[0] == 1000).all()
-            assert out(area[3]) and not any(state(k) == "REMOTE" for k in [*area[1], *area[2], *area[4]])
+            rest = [*area[1], *area[2], *area[4]]
+            assert out(area[3]) and not any(state(k) == "REMOTE" for k in rest)
         else:
             for k in range(21):
                 a[k] = 1000 + k
@@ -126,8 +131,8 @@ LOCKSTEP = """
     rng = np.random.default_rng(5)
     page = (rng.random(30000) ** 3 * 1000).astype(np.uint32)
     write = (rng.random(30000) < 0.3).astype(np.uint8)
-    name, faults, observe, prefetch = sys.argv[1:5]
-    with Region(1000, local=200, evict=name, faults=faults, observe=observe, prefetch=prefetch, lockstep=True) as r:
+    names = dict(zip(("evict", "faults", "observe", "prefetch"), sys.argv[1:5]))
+    with Region(1000, local=200, lockstep=True, **names) as r:
         import tempfile
         with tempfile.TemporaryFile() as f:
             r.log_to(f)

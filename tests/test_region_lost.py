@@ -12,8 +12,9 @@ pytestmark = pytest.mark.uffd
 BOTH = pytest.mark.parametrize("faults", ["upcall", "monitor"])
 
 SPOILED = """
-    path = sys.argv[2]
-    r = Region("1MiB", local="64KiB", store=f"file:{path}?keep=1", faults=sys.argv[1], deadline_s=0.2)
+    faults, path = sys.argv[1:]
+    store = f"file:{path}?keep=1"
+    r = Region("1MiB", local="64KiB", store=store, faults=faults, deadline_s=0.2)
     a = r.array(np.uint8, 2**20)
     a[:] = 3
     r.flush()
@@ -54,8 +55,9 @@ def test_an_access_to_a_lost_page_ends_in_sigbus(faults: str, tmp_path: Path) ->
 def test_replay_names_the_lost_page(faults: str, tmp_path: Path) -> None:
     passes(
         """
-        path = sys.argv[2]
-        with Region(256, local=32, store=f"file:{path}?keep=1", faults=sys.argv[1], deadline_s=0.1) as r:
+        faults, path = sys.argv[1:]
+        store = f"file:{path}?keep=1"
+        with Region(256, local=32, store=store, faults=faults, deadline_s=0.1) as r:
             page = np.resize(np.arange(256, dtype=np.uint32), 1024)
             assert r.replay(page, np.ones(1024, np.uint8))["verified"]
             r.evict()
