@@ -48,7 +48,7 @@ class Lockstep:
     def row(self) -> dict[str, Any]:
         """A row of the table the command prints."""
         return {
-            "workload": self.workload,
+            "workload": Path(self.workload).stem if "/" in self.workload else self.workload,
             "evict": self.evict,
             "observe": self.observe,
             "faults": self.faults,

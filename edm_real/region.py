@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edm_policy.config import DIRTY, OBSERVE, PolicyConfig
+from edm_policy.config import DIRTY, OBSERVE, PolicyConfig, evictor_info
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real._core import ffi, lib
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
@@ -98,6 +98,8 @@ class Region:
             refuse_unknown("reclaim", reclaim, RECLAIM)
         if page_size < PAGE_SIZE or page_size > 2**21 or page_size & (page_size - 1):
             raise UsageError(f"page_size {page_size}: must be 4096 x 2^n, up to 2 MiB")
+        if evictor_info(evict).needs_future:
+            raise UsageError(f"{evict} must know the future; run it in the simulator")
         self.page_size = page_size
         scale = page_size // PAGE_SIZE
         pages = self._scaled(size, None, "size", scale)
@@ -132,7 +134,8 @@ class Region:
         error = ffi.new("int *")
         opened = lib.edm_store_open(store.encode(), page_size, pages, why, 512)
         if opened == ffi.NULL:
-            raise EdmError(ffi.string(why).decode())
+            text = ffi.string(why).decode()
+            raise UsageError(text) if text.startswith("unknown store") else EdmError(text)
         raw = lib.edm_region_open(config, opened, why, 512, error)
         if raw == ffi.NULL:
             raise _open_error(error[0], ffi.string(why).decode())
