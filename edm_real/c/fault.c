@@ -45,14 +45,13 @@ static int copy_in(edm_region *r, uint32_t page, const void *from, int writable)
     return edm_uffd_copy(r->uffd, edm_at(r, page), from, r->page_size, copy_flags(writable));
 }
 
-/* Zeros, or the store's bytes: from where the store has them, or through a buffer. */
+/* Zeros, or the store's bytes. Always through a buffer, even where the store has them in memory:
+ * copying a page that is in no cache and summing the copy takes 1.3 us, summing it there 2.0. */
 static int bring(edm_region *r, edm_cmd c) {
     uint32_t which;
     int writable = c.flags & EDM_F_WRITE;
     edm_hook(r, EDM_AT_FETCH, c.page);
     if (c.op == EDM_ZERO_FILL) return copy_in(r, c.page, r->zeros, writable);
-    const void *held = r->store->ops->look ? r->store->ops->look(r->store, c.page) : NULL;
-    if (held && edm_checksum(held, r->page_size) == r->sum[c.page]) return copy_in(r, c.page, held, writable);
     uint8_t *buffer = edm_scratch_take(r, &which);
     int error = get_bytes(r, c.page, buffer);
     if (!error) error = copy_in(r, c.page, buffer, writable);

@@ -45,9 +45,6 @@ typedef struct edm_store_ops {
     int (*get)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
     int (*del)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
     int (*sync)(edm_store *s, uint64_t deadline_ns); /* 0 or -errno */
-    /* May be NULL. A page's bytes where the store has them, or NULL: ask with get. They stay
-     * there until the page is put or deleted again. */
-    const void *(*look)(edm_store *s, uint64_t page);
     void (*stats)(edm_store *s, edm_store_stats *out);
     void (*close)(edm_store *s);
 } edm_store_ops;

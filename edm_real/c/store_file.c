@@ -101,7 +101,7 @@ static void close_file(edm_store *s) {
     free(f);
 }
 
-static const edm_store_ops ops = {"file", put, get, del, sync_file, NULL, stats, close_file};
+static const edm_store_ops ops = {"file", put, get, del, sync_file, stats, close_file};
 
 static int refuse(char *why, size_t why_size, const char *path, const char *what, const char *fix) {
     snprintf(why, why_size, "store file:%s: %s; %s", path, what, fix);

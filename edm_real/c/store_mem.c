@@ -105,15 +105,7 @@ static void close_mem(edm_store *s) {
     free(m);
 }
 
-/* No lock: the runtime neither puts nor deletes a page that it is fetching. */
-static const void *look(edm_store *s, uint64_t page) {
-    struct mem *m = (struct mem *)s;
-    if (!(atomic_load_explicit(&m->state[page], memory_order_acquire) & PRESENT)) return NULL;
-    m->gets++;
-    return at(m, page);
-}
-
-static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, look, stats, close_mem};
+static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, close_mem};
 
 static void *map(size_t bytes) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
