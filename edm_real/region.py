@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import weakref
 from dataclasses import replace
 from types import TracebackType
@@ -301,8 +302,16 @@ class Region:
         }
 
     def check(self) -> bool:
-        """Walks everything (slow, for tests, at rest): pager, mapping and stash agree."""
-        return bool(lib.edm_region_check(self._open()) == 0)
+        """Walks everything (slow, for tests): pager, mapping and stash agree.
+
+        For a region nobody uses just now; LPET is given a second to come to rest.
+        """
+        deadline = time.monotonic() + 1
+        while lib.edm_region_check(self._open()) != 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def log_to(self, file: Any) -> None:
         """Decisions go to a file (an object with fileno(), or None to end) from now on.
