@@ -73,7 +73,7 @@ def fault_order(
     """
     size = pages or (int(page.max()) + 1 if page.size else 1)
     log = LogBuffer()
-    config = PolicyConfig(size, limit, high=limit, low=limit - 1, evict=evict)
+    config = PolicyConfig(size, limit, high=limit, low=limit - 1, evict=evict, observe="exact")
     Pager(config, log).run_classic(page)
     records = log.records()
     misses = np.isin(records["kind"], [lib.EDM_FETCH | 0x80, lib.EDM_ZERO_FILL | 0x80])

@@ -144,6 +144,13 @@ def test_a_stream_that_changes_its_stride_is_followed():
     assert misses < 20
 
 
+@pytest.mark.parametrize("prefetch", ["none", "nextn"])
+@pytest.mark.parametrize(("limit", "high", "low"), [(1, 1, 0), (2, 1, 0), (3, 2, 1), (40, 8, 2)])
+def test_lpet_is_not_woken_for_what_it_cannot_reach(prefetch, limit, high, low):
+    """The pages under way are not to be had: so few others that low is out of reach."""
+    run(prefetch, SEQUENTIAL[:200], "faults", limit=limit, high=high, low=low)
+
+
 def test_planned_refuses_without_a_plan():
     pager = Pager(PolicyConfig(16, 8, prefetch="planned"))
     with pytest.raises(UsageError, match="no plan"):

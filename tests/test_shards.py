@@ -14,7 +14,9 @@ SIZES = [1, 2, 3, 5, 10, 20, 40]
 
 
 def lru_misses(page, size, pages):
-    return Pager(PolicyConfig(pages, size, high=size, low=size - 1, evict="lru")).run_classic(page)
+    return Pager(
+        PolicyConfig(pages, size, high=size, low=size - 1, evict="lru", observe="exact")
+    ).run_classic(page)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=300), st.integers(0, 2**64 - 1))

@@ -11,7 +11,9 @@ from edm_policy import LogBuffer, Pager, PolicyConfig, UsageError, replay
 
 
 def classical(page, limit, pages, **more):
-    config = PolicyConfig(pages, limit, high=limit, low=limit - 1, evict="lru", **more)
+    config = PolicyConfig(
+        pages, limit, high=limit, low=limit - 1, evict="lru", observe="exact", **more
+    )
     pager = Pager(config)
     return pager, pager.run_classic(page)
 
@@ -115,7 +117,13 @@ def test_auto_holds_the_rate_of_refaults_near_its_target():
     page = (draw.pareto(0.8, 400_000) * 40).clip(max=3999).astype(np.uint32)
     for target in (20_000, 60_000):
         config = PolicyConfig(
-            4000, 4000, evict="lru", auto_min=16, auto_target=target, auto_interval=1000
+            4000,
+            4000,
+            evict="lru",
+            observe="exact",
+            auto_min=16,
+            auto_target=target,
+            auto_interval=1000,
         )
         pager = Pager(config)
         drive(pager, page[:200_000], 0)
@@ -133,7 +141,8 @@ def settle(pager, now):
         for c in commands:
             pager.done(c.page, now)
         for c in commands:
-            pager.stored(c.page, now)
+            if c.op == "EVICT":
+                pager.stored(c.page, now)
     assert status == "OK"
     assert pager.resident <= pager.limit
 

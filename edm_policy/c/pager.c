@@ -106,8 +106,10 @@ static uint32_t low_now(const edm_pager *p) {
 
 /* ---- faults ---- */
 
-static void wake_if_high(edm_pager *p) {
-    if (p->lpet_awake || p->lspt - p->leaving < high_now(p)) return;
+/* `here`: pages to judge by. `busy`: pages this answer takes in hand, which LPET cannot choose; when they
+ * are more than the low watermark it could not come to an end, and is woken by a later fault. */
+static void wake_if_high(edm_pager *p, uint32_t here, uint32_t busy) {
+    if (p->lpet_awake || here < high_now(p) || busy > low_now(p)) return;
     p->lpet_awake = 1;
     p->stats.wakes++;
     emit(p, EDM_WAKE_LPET, 0, 0);
@@ -118,7 +120,7 @@ static void look_ahead(edm_pager *p, uint32_t page, int write) {
     p->wished = 0;
     p->pf->fault(p, page, write);
     p->room = p->wished >= p->room ? p->wished : p->room - (p->room + 7) / 8;
-    if (p->wished) wake_if_high(p);
+    if (p->wished) wake_if_high(p, p->lspt - p->leaving, p->out->n);
 }
 
 static void miss(edm_pager *p, uint32_t page, int write) {
@@ -132,7 +134,7 @@ static void miss(edm_pager *p, uint32_t page, int write) {
     if (p->lspt >= p->limit) {
         p->stats.stalls += (uint64_t)first;
         emit(p, EDM_RECLAIM, page, first ? 0 : EDM_F_DIRECT);
-        wake_if_high(p);
+        wake_if_high(p, p->lspt - p->leaving, 0);
         return;
     }
     uint32_t before = p->lspt - p->leaving;
@@ -143,12 +145,8 @@ static void miss(edm_pager *p, uint32_t page, int write) {
     if (w & EDM_COPY) p->stats.fetches++;
     else p->stats.zero_fills++;
     emit(p, w & EDM_COPY ? EDM_FETCH : EDM_ZERO_FILL, page, write || p->dirty_always ? EDM_F_WRITE : 0);
-    if (!p->lpet_awake && before >= high_now(p)) {
-        p->lpet_awake = 1;
-        p->stats.wakes++;
-        emit(p, EDM_WAKE_LPET, 0, 0);
-    }
     look_ahead(p, page, write);
+    wake_if_high(p, before, p->out->n);
 }
 
 static void rescue(edm_pager *p, uint32_t page, int write) {

@@ -88,7 +88,8 @@ enum edm_op { /* commands */
     EDM_RECLAIM,       /* no room: reclaim (or wait for stores), then fault again */
     EDM_POISON,        /* the page's content is lost: touches must raise */
     EDM_PREFETCH,      /* as FETCH, nobody waits for it; flag IDLE: install it into the stash, not mapped */
-    EDM_WAKE_LPET,     /* the high watermark is reached */
+    EDM_WAKE_LPET,     /* the high watermark is reached, and the low one can be, without the pages of
+                          this answer */
     EDM_MARK_IDLE,     /* soft-unmap into the stash; then edm_done() */
     EDM_EVICT,         /* take out of the program's sight, edm_done(); write back if flag DIRTY;
                           then edm_stored() or edm_store_failed(); free the frame if edm_stored() says 1 */

@@ -96,8 +96,9 @@ class Model:
         said, self.commands = self.commands, []
         return said
 
-    def wake(self) -> None:
-        if not self.awake:
+    def wake(self, here: int, busy: int) -> None:
+        """Not when the pages this answer takes in hand, `busy`, are more than LPET could leave."""
+        if not self.awake and here >= self.high_now and busy <= self.low_now:
             self.awake = True
             self.stats["wakes"] += 1
             self.say("WAKE_LPET", 0)
@@ -134,8 +135,8 @@ class Model:
                 self.say("PREFETCH", m, (IDLE if marker else 0) | (WRITE if self.always else 0))
         fades = self.room - (self.room + 7) // 8
         self.room = self.wished if self.wished >= self.room else fades
-        if self.wished and self.resident - self.leaving >= self.high_now:
-            self.wake()
+        if self.wished:
+            self.wake(self.resident - self.leaving, len(self.commands))
 
     # ---- events ----
 
@@ -176,8 +177,7 @@ class Model:
             self.stats["stalls"] += not page.pending
             self.say("RECLAIM", n, DIRECT if page.pending else 0)
             page.pending = True
-            if here >= self.high_now:
-                self.wake()
+            self.wake(here, 0)
             return
         write = write or self.always
         page.pending = False
@@ -186,9 +186,8 @@ class Model:
         self.stats["faults"] += 1
         self.stats["fetches" if page.copy else "zero_fills"] += 1
         self.say("FETCH" if page.copy else "ZERO_FILL", n, WRITE if write else 0)
-        if here >= self.high_now:
-            self.wake()
         self.read_ahead(n)
+        self.wake(here, len(self.commands))
 
     def rescue(self, n: int, write: bool) -> None:
         page = self.pages[n]
