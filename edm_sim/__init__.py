@@ -2,6 +2,6 @@
 
 from edm_sim.costs import Costs
 from edm_sim.mrc import miss_ratio_curve
-from edm_sim.run import run
+from edm_sim.run import Observed, observe, run
 
-__all__ = ["Costs", "miss_ratio_curve", "run"]
+__all__ = ["Costs", "Observed", "miss_ratio_curve", "observe", "run"]

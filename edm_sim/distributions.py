@@ -159,6 +159,36 @@ def from_percentiles(p50_us: float, p99_us: float) -> Distribution:
     return Lognormal(p50_us * 1000, p99_us * 1000)
 
 
+_FORMS: dict[str, tuple[int, Callable[..., Distribution]]] = {
+    "exp": (1, lambda mean: Exponential(mean * 1000)),
+    "uniform": (2, lambda low, high: Uniform(low * 1000, high * 1000)),
+    "lognormal": (2, lambda p50, p99: Lognormal(p50 * 1000, p99 * 1000)),
+    "pareto": (2, lambda least, alpha: Pareto(least * 1000, alpha)),
+}
+
+
+def distribution(spec: float | int | str, what: str = "duration") -> Distribution:
+    """Microseconds as a number or a text: 2.5, "exp:2", "uniform:1-3", "lognormal:5-20",
+    "pareto:1-2.5" (least and alpha). Raises UsageError for anything else.
+    """
+    if not isinstance(spec, str):
+        return Constant(float(spec) * 1000)
+    name, _, rest = spec.partition(":")
+    try:
+        numbers = [float(x) for x in rest.split("-")]
+        count, make = _FORMS[name]
+        if len(numbers) != count or min(numbers) <= 0:
+            raise ValueError
+        return make(*numbers)
+    except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f'{what}: "{spec}" is no duration; write microseconds, "exp:2.0", "uniform:1-3", '
+            '"lognormal:5-20" or "pareto:1-2.5"'
+        ) from error
+
+
 def sampler(distribution: Distribution, rng: np.random.Generator) -> Callable[[], int]:
     """Draws one at a time, whole nanoseconds: call it."""
     if isinstance(distribution, Constant):

@@ -1,105 +1,88 @@
-"""DMS: the Disc Management Server. Knows where each page is, reads and writes pages.
+"""DMS, the Disc Management Server: the short way, roadmap phase 1.
 
-SPT, the Stored Page Table, says for each page which instance has it and which unit (the
-Disc, or an EMU) holds a copy. A page that nobody was given is new. DML answers page
-requests, XPET takes evicted pages. This file is the shortest path, roadmap phase 1: one
-instance, one link, one Disc, nobody else in the way, so every request costs a plain
-number of nanoseconds and no event of its own.
+One instance, one link, one Disc, nobody else in the way: every request costs a plain number
+of nanoseconds and no event of its own. rack.py has the DMS as a server among machines.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Generator
 from typing import Any, Protocol
 
 import simpy
 
+from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
 from edm_sim.distributions import from_percentiles, sampler, stream
+from edm_sim.spt import Spt
 from edm_workload.networks import Network
+from edm_workload.units import PAGE_SIZE
 
-NOWHERE = -1
-DISC = 0
-
-Delay = int | Generator[Any, Any, Any]
-"""Nanoseconds until the answer, or a process that takes its time (and may raise StoreError)."""
+Delay = int | Generator[simpy.Event, Any, None]
+"""Nanoseconds until the answer, or steps that take their time (and may raise StoreError)."""
 
 
 class StoreError(Exception):
-    """A page could not be read or written within the deadline."""
+    """These pages could not be read or written within the deadline, or are lost."""
+
+    def __init__(self, pages: list[int]):
+        super().__init__(f"{len(pages)} pages, from page {pages[0]} on")
+        self.pages = frozenset(pages)
 
 
 class PageServer(Protocol):
     """What an instance asks for. Times are from the request to the answer."""
 
-    def fetch(self, pages: list[int]) -> Delay:
+    spt: Spt
+
+    def fetch(self, instance: int, pages: list[int]) -> Delay:
         """DML: bring stored pages to the instance."""
         ...
 
-    def put(self, pages: list[int]) -> Delay:
+    def put(self, instance: int, pages: list[int]) -> Delay:
         """XPET: store pages and acknowledge them."""
         ...
-
-
-class Spt:
-    """Stored Page Table. owner[page]: the instance that has it; place[page]: who holds a copy."""
-
-    def __init__(self, pages: int):
-        self.owner = array("i", [NOWHERE]) * pages
-        self.place = array("i", [NOWHERE]) * pages
-
-    def take(self, page: int, instance: int) -> None:
-        """`instance` has the page from now on. A page has one owner at most."""
-        owner = self.owner[page]
-        if owner not in (NOWHERE, instance):
-            raise AssertionError(f"page {page} belongs to instance {owner}, not {instance}")
-        self.owner[page] = instance
-
-    def give(self, page: int, instance: int) -> None:
-        """`instance` no longer has the page; if it was ever stored, a unit does."""
-        if self.owner[page] != instance:
-            raise AssertionError(f"page {page} left instance {instance}, which had it not")
-        self.owner[page] = NOWHERE
-
-    def put(self, page: int, unit: int) -> None:
-        """`unit` holds the page's copy now."""
-        self.place[page] = unit
 
 
 class DirectDms:
     """One link to one Disc. A page's time on the wire waits for the pages before it."""
 
     def __init__(
-        self, env: simpy.Environment, network: Network | None, store: StoreCosts, seed: int
+        self,
+        env: Clock,
+        spt: Spt,
+        network: Network | None,
+        store: StoreCosts,
+        seed: int,
     ):
         self.env = env
+        self.spt = spt
         self.store = store
-        self._trip = sampler(
-            from_percentiles(network.p50_us if network else 0, network.p99_us if network else 0),
-            stream(seed, "network"),
-        )
+        p50, p99 = (network.p50_us, network.p99_us) if network else (0.0, 0.0)
+        self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
         self._wire_ns = network.wire_ns() if network else 0
         self._down_free_at = 0
         self._up_free_at = 0
         self.bytes_up = 0
         self.bytes_down = 0
 
-    def fetch(self, pages: list[int]) -> int:
+    def fetch(self, instance: int, pages: list[int]) -> int:
         n = len(pages)
+        self.bytes_down += n * PAGE_SIZE
         wait = self._trip() + n * self.store.get_ns
         if self._wire_ns:
-            begin = max(self.env.now + wait, self._down_free_at)
-            self._down_free_at = int(begin) + n * self._wire_ns
-            wait = self._down_free_at - int(self.env.now)
-        self.bytes_down += n
+            now = self.env.now
+            self._down_free_at = max(now + wait, self._down_free_at) + n * self._wire_ns
+            wait = self._down_free_at - now
         return wait
 
-    def put(self, pages: list[int]) -> int:
+    def put(self, instance: int, pages: list[int]) -> int:
         n = len(pages)
-        now = int(self.env.now)
+        self.bytes_up += n * PAGE_SIZE
+        for page in pages:
+            self.spt.stored(page, (0,))
+        now = self.env.now
         sent = now
         if self._wire_ns:
             self._up_free_at = sent = max(now, self._up_free_at) + n * self._wire_ns
-        self.bytes_up += n
         return sent - now + self._trip() + n * self.store.put_ns

@@ -6,7 +6,7 @@ moment the pager is asked, and until the page is installed.
 
 Skew: hits of a stretch are consumed at its beginning, so a page evicted during the
 stretch can still be hit in it. While anybody else is at work on the pager a stretch is
-cut at `skew_ns`, which bounds that.
+cut at SKEW_NS, which bounds that.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ import simpy
 from edm_policy._core import ffi, lib
 
 from edm_policy import LogBuffer, Pager, PolicyConfig
+from edm_sim.clock import Clock
 from edm_sim.costs import Costs
-from edm_sim.dms import PageServer, Spt, StoreError
-from edm_sim.references import References
+from edm_sim.dms import PageServer, StoreError
+from edm_sim.queueing import Server
+from edm_sim.reclaim import Reclaim
+from edm_sim.recorder import Recorder
+from edm_sim.references import Share
 
 Steps = Generator[simpy.Event, Any, Any]
 
-_DIRTY, _LEAVING = lib.EDM_F_DIRTY, lib.EDM_F_LEAVING
 _ZERO, _FETCH, _RESCUE = lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE
-_PREFETCH, _WAKE, _EVICT = lib.EDM_PREFETCH, lib.EDM_WAKE_LPET, lib.EDM_EVICT
+_RECLAIM, _WAIT = lib.EDM_RECLAIM, lib.EDM_WAIT
 
 SKEW_NS = 100_000
 
@@ -48,282 +51,236 @@ class Commands:
         return [(b[8 + 8 * k], w[1 + 2 * k], b[9 + 8 * k]) for k in range(w[0])]
 
 
-class Instance:
+class Instance(Reclaim):
     """One pager and the processes around it.
 
-    references: one stretch of references for each application thread. `latencies` holds a
-    fault's time at its thread, touch to resume, ns. `finished_ns` is when the last thread
-    was done.
+    shares: what each application thread runs. base: number of its page 0 in the SPT. asks:
+    a page that is new here may be known to the DMS (a shared region, or a resumed instance),
+    so it is asked. `latencies` holds each fault's time at its thread, touch to resume, ns;
+    `finished_ns` is when the last thread was done.
     """
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         number: int,
         config: PolicyConfig,
-        references: list[References],
+        shares: list[Share],
         costs: Costs,
         dms: PageServer,
-        spt: Spt,
+        base: int = 0,
+        asks: bool = False,
         monitor: bool = False,
         handlers: int = 1,
+        spinning: bool = False,
+        cores: int = 0,
+        recorder: Recorder | None = None,
         log: LogBuffer | None = None,
     ):
-        self.env = env
-        self.number = number
-        self.costs = costs
-        self.dms = dms
-        self.spt = spt
+        self.env, self.number, self.base = env, number, base
+        self.costs, self.dms, self.spt = costs, dms, dms.spt
         self.pager = Pager(config, log)
         self.ptr = self.pager.ptr
         self.out = Commands()
         self.latencies = array("q")
         self.finished_ns = 0
-        self.monitor = monitor
+        self.shares = shares
+        self.recorder = recorder
+        self.stopping = False
+        self.gone = False
+        self.asks = asks
+        self._monitor = monitor
+        self._spinning = spinning
+        # A core fewer for each handler that polls; none given means one for every thread.
+        own = cores - handlers * (monitor and spinning)
+        self._cpu = Server(max(1, own)) if cores else None
         self._handlers_free = handlers
         self._handler_queue: deque[simpy.Event] = deque()
-        self._waiting: dict[int, simpy.Event] = {}
-        self._progress: simpy.Event | None = None
-        self._under_way = 0
-        self._lpet_active = False
-        self._lpet_bell: simpy.Event | None = None
-        self.threads = [env.process(self._thread(r, len(references) > 1)) for r in references]
-        env.process(self._lpet())
+        self.start_reclaim()
+        crowded = len(shares) > 1 or asks
+        self.threads = [
+            env.process(self._thread(k, share, crowded)) for k, share in enumerate(shares)
+        ]
 
     # -- application threads
 
-    def _thread(self, refs: References, crowded: bool) -> Steps:
-        env, costs, ptr, monitor = self.env, self.costs, self.ptr, self.monitor
-        timeout, consume, think = env.timeout, lib.edm_consume, refs.think_ns
-        pages, writes, n = refs.pages, refs.writes, refs.n
+    def _thread(self, number: int, share: Share, crowded: bool) -> Steps:
+        env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
+        timeout, consume, think, cpu = env.timeout, lib.edm_consume, refs.think_ns, self._cpu
+        pages, writes, c = refs.pages, refs.writes, refs.c
+        recorder, latencies = self.recorder, self.latencies
         cut = refs.records_in(SKEW_NS)
+        there_ns = 0 if monitor else costs.upcall_ns
         back_ns = costs.monitor_return_ns if monitor else costs.upcall_return_ns
         owed = 0  # the way back from the last fault, paid together with the thinking after it
-        i = 0
-        while i < n:
-            end = min(n, i + cut) if crowded or self._lpet_active else n
-            refs.c.n = end
-            j = consume(ptr, refs.c, i)
-            if j == end:
-                yield timeout(owed + think(i, j))
-                owed, i = 0, j
-                continue
-            pause = owed + think(i, j + 1)
-            touched = int(env.now) + pause
-            page, write = pages[j], writes[j] if writes else 0
-            if monitor:
-                yield timeout(pause)
-                yield from self._handle(refs, j, page, write)
-            else:
-                yield timeout(pause + costs.upcall_ns)
-                yield from self._resolve(refs, j, page, write)
-            self.latencies.append(int(env.now) + back_ns - touched)
-            owed, i = back_ns, j + 1
+        for i, stop in share.stretches:
+            while i < stop:
+                if self.stopping:
+                    share.put_back(i, stop)
+                    break
+                end = min(stop, i + cut) if crowded or self.lpet_active else stop
+                c.n = end
+                j = consume(ptr, c, i)
+                if j == end:
+                    pause = owed + think(i, j)
+                    yield timeout(cpu.admit(env.now, pause) - env.now if cpu else pause)
+                    owed, i = 0, j
+                    continue
+                pause = owed + think(i, j + 1)
+                busy = pause + there_ns
+                if cpu:
+                    busy = cpu.admit(env.now, busy) - env.now
+                    pause = busy - there_ns
+                touched = env.now + pause
+                page, write = pages[j], writes[j] if writes else 0
+                if busy:
+                    yield timeout(busy)
+                handle = self._handle if monitor else self._resolve
+                op = yield from handle(share, j, page, write)
+                took = env.now + back_ns - touched
+                latencies.append(took)
+                if recorder:
+                    recorder.fault(touched, self.number, number, page, op, took)
+                owed, i = back_ns, j + 1
+            if self.stopping:
+                break
         if owed:
             yield timeout(owed)
-        self.finished_ns = int(env.now)
+        self.finished_ns = max(self.finished_ns, env.now)
 
-    def _handle(self, refs: References, j: int, page: int, write: int) -> Steps:
+    def _handle(self, share: Share, j: int, page: int, write: int) -> Steps:
         """DM-Handler: the fault waits its turn, and its thread sleeps."""
         costs = self.costs
         if self._handlers_free:
             self._handlers_free -= 1
-            yield self.env.timeout(costs.monitor_ns)
+            awake = self._spinning
         else:
             turn = self.env.event()
             self._handler_queue.append(turn)
             yield turn
-            yield self.env.timeout(costs.monitor_busy_ns)
-        yield from self._resolve(refs, j, page, write)
+            awake = True
+        yield self.env.timeout(costs.monitor_busy_ns if awake else costs.monitor_ns)
+        op = yield from self._resolve(share, j, page, write)
         if self._handler_queue:
             self._handler_queue.popleft().succeed()
         else:
             self._handlers_free += 1
+        return op
 
-    def _resolve(self, refs: References, j: int, page: int, write: int) -> Steps:
-        """From the pager's verdict until the page can be used."""
+    def _resolve(self, share: Share, j: int, page: int, write: int) -> Steps:
+        """From the pager's verdict until the page can be used; returns the last command."""
         env, costs, out, ptr = self.env, self.costs, self.out, self.ptr
         while True:
+            if self.asks:
+                yield from self._ask(page)
             lib.edm_fault(ptr, page, write, env.now, out.ptr)
-            op, flags = out.bytes[8], out.bytes[9]
+            op = out.bytes[8]
             if out.words[0] > 1:
                 self._beside(out.all()[1:])
             if op == _FETCH:
                 yield from self._fetch(page)
-                return
+                return op
             if op in (_ZERO, _RESCUE):
-                copied = op == _RESCUE and flags & _LEAVING
-                install = costs.install_ns if copied else costs.rescue_ns
-                yield env.timeout(costs.decide_ns + (costs.zero_ns if op == _ZERO else install))
-                self._installed(page)
-                return
+                yield from self._work(costs.zero_ns if op == _ZERO else costs.rescue_ns)
+                self.installed(page)
+                return op
             if op == lib.EDM_ALLOW_WRITE:
-                yield env.timeout(costs.decide_ns + costs.allow_write_ns)
+                yield from self._work(costs.allow_write_ns)
                 lib.edm_done(ptr, page, env.now)
-                self._fire(page)
-                return
+                self.fire(page)
+                return op
             if op == lib.EDM_POISON:
-                return
-            if op == lib.EDM_WAIT:
-                yield self._event_of(page)
-            elif op == lib.EDM_RECLAIM:
-                yield from self._reclaim_or_wait()
+                return op
+            if op == _WAIT:
+                yield self.event_of(page)
+            elif op == _RECLAIM:
+                yield from self.reclaim_or_wait()
                 continue
             # The access is tried again: it hits now, or it faults again.
+            refs = share.refs
             refs.c.n = j + 1
             if lib.edm_consume(ptr, refs.c, j) == j + 1:
-                return
+                return op
+
+    def _work(self, ns: int) -> Steps:
+        """A decision and the call that carries it out, on a core."""
+        ns += self.costs.decide_ns
+        if self._cpu:
+            now = self.env.now
+            ns = self._cpu.admit(now, ns) - now
+        yield self.env.timeout(ns)
 
     def _fetch(self, page: int) -> Steps:
         env, costs = self.env, self.costs
-        self._under_way += 1
-        delay = self.dms.fetch([page])
-        try:
-            if isinstance(delay, int):
-                yield env.timeout(costs.decide_ns + costs.install_ns + delay)
-            else:
+        self.under_way += 1
+        delay = self.dms.fetch(self.number, [self.base + page])
+        if isinstance(delay, int):
+            yield env.timeout(costs.decide_ns + costs.install_ns + delay)
+        else:
+            try:
                 yield from delay
-                yield env.timeout(costs.decide_ns + costs.install_ns)
-        except StoreError:
-            lib.edm_fetch_failed(self.ptr, page, env.now, self.out.ptr)
-            self._under_way -= 1
-            self._fire(page)
-            return
-        self._under_way -= 1
-        self._installed(page)
+            except StoreError:
+                self.under_way -= 1
+                self._failed(page)
+                return
+            yield from self._work(costs.install_ns)
+        self.under_way -= 1
+        self.installed(page)
 
-    def _installed(self, page: int) -> None:
+    def installed(self, page: int) -> None:
+        """The page is there."""
+        if self.gone:
+            return
         lib.edm_installed(self.ptr, page, self.env.now)
-        self.spt.take(page, self.number)
-        self._fire(page)
+        self.spt.take(self.base + page, self.number)
+        self.fire(page)
+
+    def _failed(self, page: int) -> None:
+        """The page could not be had: it is poisoned, and nobody has it."""
+        if self.gone:
+            return
+        lib.edm_fetch_failed(self.ptr, page, self.env.now, self.out.ptr)
+        if self.spt.owner[self.base + page] == self.number:
+            self.spt.give(self.base + page, self.number)
+        self.fire(page)
+
+    def _ask(self, page: int) -> Steps:
+        """A page that is new here: the DMS may know it."""
+        number, page_there = self.number, self.base + page
+        while lib.edm_page_state(self.ptr, page) == lib.EDM_NEW:
+            if self.spt.owner[page_there] == number:
+                return
+            try:
+                yield from self.dms.ask(number, page_there)  # type: ignore[attr-defined]
+            except StoreError:
+                continue
+            if self.spt.owner[page_there] != number and self.spt.known(page_there):
+                lib.edm_adopt(self.ptr, page, self.env.now)
 
     def _beside(self, commands: list[tuple[int, int, int]]) -> None:
         """What comes with a verdict and nobody waits for: prefetches, LPET's wake-up."""
-        wanted = [page for op, page, _ in commands if op == _PREFETCH]
+        wanted = [page for op, page, _ in commands if op == lib.EDM_PREFETCH]
         if wanted:
             self.env.process(self._prefetch(wanted))
-        if any(op == _WAKE for op, _, _ in commands):
-            self._lpet_active = True
-            if self._lpet_bell:
-                self._lpet_bell.succeed()
-                self._lpet_bell = None
+        if any(op == lib.EDM_WAKE_LPET for op, _, _ in commands):
+            self.wake_lpet()
 
     def _prefetch(self, pages: list[int]) -> Steps:
-        env = self.env
-        self._under_way += 1
-        delay = self.dms.fetch(pages)
-        failed = False
+        self.under_way += 1
+        delay = self.dms.fetch(self.number, [self.base + page for page in pages])
+        failed: frozenset[int] = frozenset()
         try:
             if isinstance(delay, int):
-                yield env.timeout(delay)
+                yield self.env.timeout(delay)
             else:
                 yield from delay
-        except StoreError:
-            failed = True
+        except StoreError as error:
+            failed = error.pages
         for page in pages:
-            if failed:
-                lib.edm_fetch_failed(self.ptr, page, env.now, self.out.ptr)
-                self._fire(page)
+            if self.base + page in failed:
+                self._failed(page)
             else:
-                yield env.timeout(self.costs.install_ns)
-                self._installed(page)
-        self._under_way -= 1
-        self._made_progress()
-
-    # -- waiting for one another
-
-    def _event_of(self, page: int) -> simpy.Event:
-        """Succeeds when the page's installation or eviction under way has ended."""
-        if page not in self._waiting:
-            self._waiting[page] = self.env.event()
-        return self._waiting[page]
-
-    def _fire(self, page: int) -> None:
-        if self._waiting and (event := self._waiting.pop(page, None)):
-            event.succeed()
-        if self._progress:
-            self._made_progress()
-
-    def _made_progress(self) -> None:
-        if self._progress:
-            self._progress.succeed()
-            self._progress = None
-
-    # -- reclaim
-
-    def _lpet(self) -> Steps:
-        """LPET: sleeps until the high watermark, works until the low one."""
-        while True:
-            if not self._lpet_active:
-                self._lpet_bell = self.env.event()
-                yield self._lpet_bell
-                yield self.env.timeout(self.costs.wake_ns)
-                continue  # direct reclaim may have been faster
-            status, worked = yield from self._reclaim_step()
-            if status == lib.EDM_FAIL and not worked:
-                yield self._next_progress()
-
-    def _reclaim_or_wait(self) -> Steps:
-        """Direct reclaim; when there is nothing to choose, waits for what is under way."""
-        _, worked = yield from self._reclaim_step()
-        if not worked and lib.edm_resident(self.ptr) >= self.pager.config.limit:
-            yield self._next_progress()
-
-    def _next_progress(self) -> simpy.Event:
-        if not self._under_way:
-            raise AssertionError("nothing can be evicted and nothing is under way")
-        if not self._progress:
-            self._progress = self.env.event()
-        return self._progress
-
-    def _reclaim_step(self) -> Generator[simpy.Event, Any, tuple[int, bool]]:
-        """One step of reclaim with all its commands: (status, whether there were any)."""
-        env, costs, ptr = self.env, self.costs, self.ptr
-        status = lib.edm_reclaim(ptr, 0, env.now, self.out.ptr)
-        commands = self.out.all()
-        if status == lib.EDM_OK:
-            self._lpet_active = False
-        if not commands:
-            return status, False
-        self._under_way += 1
-        # A page that was idle is in the stash already: no move.
-        moved = [page for op, page, flags in commands if not flags & lib.EDM_F_IDLE]
-        yield env.timeout(costs.decide_ns + costs.move_ns(moved))
-        for _, page, _ in commands:
-            lib.edm_done(ptr, page, env.now)
-            self._fire(page)
-        yield from self._write_back([(p, flags) for op, p, flags in commands if op == _EVICT])
-        self._under_way -= 1
-        self._made_progress()
-        return status, True
-
-    def _write_back(self, evicted: list[tuple[int, int]]) -> Steps:
-        env, ptr = self.env, self.ptr
-        clean = [page for page, flags in evicted if not flags & _DIRTY]
-        dirty = [page for page, flags in evicted if flags & _DIRTY]
-        if clean:
-            yield env.timeout(len(clean) * self.costs.drop_ns)
-            self._gone(clean, None)
-        if not dirty:
-            return
-        delay = self.dms.put(dirty)
-        try:
-            if isinstance(delay, int):
-                yield env.timeout(delay + len(dirty) * self.costs.drop_ns)
-            else:
-                yield from delay
-                yield env.timeout(len(dirty) * self.costs.drop_ns)
-        except StoreError:
-            for page in dirty:
-                lib.edm_store_failed(ptr, page, env.now)
-                self._fire(page)
-            return
-        self._gone(dirty, self.spt)
-
-    def _gone(self, pages: list[int], stored_in: Spt | None) -> None:
-        for page in pages:
-            if stored_in:
-                stored_in.put(page, 0)
-            if lib.edm_stored(self.ptr, page, self.env.now) == 1:
-                self.spt.give(page, self.number)
-            self._fire(page)
+                yield self.env.timeout(self.costs.install_ns)
+                self.installed(page)
+        self.under_way -= 1
+        self.made_progress()

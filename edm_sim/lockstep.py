@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from array import array
 
-import simpy
 from edm_policy._core import lib
 
 from edm_policy import EdmError, LogBuffer, Pager, PolicyConfig
+from edm_sim.clock import Clock
 from edm_sim.costs import Costs
-from edm_sim.dms import DirectDms, Spt
+from edm_sim.dms import DirectDms
 from edm_sim.instance import Commands, Steps
 from edm_sim.references import References
 
@@ -23,16 +23,16 @@ class LockstepInstance:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         config: PolicyConfig,
         refs: References,
         costs: Costs,
         dms: DirectDms,
-        spt: Spt,
         monitor: bool,
         log: LogBuffer | None,
     ):
-        self.env, self.refs, self.costs, self.dms, self.spt = env, refs, costs, dms, spt
+        self.env, self.refs, self.costs, self.dms = env, refs, costs, dms
+        self.spt = dms.spt
         self.pager = Pager(config, log)
         self.ptr = self.pager.ptr
         self.out = Commands()
@@ -56,7 +56,7 @@ class LockstepInstance:
             yield self.env.timeout(pause + spent + self._back)
             i = j + 1
         yield self.env.timeout(refs.think_ns(i, j))
-        self.finished_ns = int(self.env.now)
+        self.finished_ns = self.env.now
 
     def _fault(self, i: int, page: int, write: int) -> int:
         """Everything one fault entails; ns."""
@@ -91,24 +91,23 @@ class LockstepInstance:
             return self.costs.zero_ns
         if op == lib.EDM_RESCUE:
             return self.costs.rescue_ns
-        return self.dms.fetch([page]) + self.costs.install_ns
+        return self.dms.fetch(0, [page]) + self.costs.install_ns
 
     def _reclaim_to_ok(self, i: int) -> int:
         spent, status = 0, lib.EDM_RUNNING
         while status == lib.EDM_RUNNING:
             status = lib.edm_reclaim(self.ptr, 0, i, self.out.ptr)
             commands = self.out.all()
-            spent += self.costs.decide_ns
-            if commands:
-                spent += self.costs.move_ns([p for _, p, f in commands if not f & lib.EDM_F_IDLE])
-            for _, page, _ in commands:
-                lib.edm_done(self.ptr, page, i)
+            marks = sum(op == lib.EDM_MARK_IDLE for op, _, _ in commands)
             evicted = [(page, f) for op, page, f in commands if op == lib.EDM_EVICT]
             dirty = [page for page, f in evicted if f & lib.EDM_F_DIRTY]
-            spent += len(evicted) * self.costs.drop_ns + (self.dms.put(dirty) if dirty else 0)
-            for page, flags in evicted:
-                if flags & lib.EDM_F_DIRTY:
-                    self.spt.put(page, 0)
+            mapped = [f & lib.EDM_F_DIRTY for _, f in evicted if not f & lib.EDM_F_IDLE]
+            out = marks + sum(bool(f) for f in mapped)
+            spent += self.costs.reclaim_ns(out, marks + len(mapped) - out)
+            for _, page, _ in commands:
+                lib.edm_done(self.ptr, page, i)
+            spent += self.dms.put(0, dirty) if dirty else 0
+            for page, _ in evicted:
                 if lib.edm_stored(self.ptr, page, i) == 1:
                     self.spt.give(page, 0)
         if status == lib.EDM_FAIL:

@@ -1,6 +1,9 @@
-"""A thread's references as the C core takes them, and the time between them."""
+"""References as the C core takes them, the time between them, and who runs which."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from edm_policy._core import ffi
@@ -8,9 +11,12 @@ from numpy.typing import NDArray
 
 from edm_workload import Trace
 
+CHUNK = 4096
+"""Records a thread takes at a time from a trace without tid; as the replay on real memory."""
+
 
 class References:
-    """References of one thread: `c` for edm_consume, pages and writes by index, think times.
+    """A stretch of references: `c` for edm_consume, pages and writes by index, think times.
 
     think_ns(i, j): time the program computes for records i .. j-1. From the trace's times
     where it has them, else `think` ns for every reference, collapsed ones included.
@@ -25,20 +31,14 @@ class References:
         self.c.n = self.n
         if write is not None:
             self.c.write = ffi.from_buffer("uint8_t[]", write)
-        self.pages = memoryview(page.data)
-        self.writes = None if write is None else memoryview(write.data)
+        self.pages = page.data
+        self.writes = None if write is None else write.data
         self._think = think
         self._clock = _clock(trace, think)
-        if self._clock is not None:
-            self.think_ns = self._from_clock  # type: ignore[method-assign]
 
     def think_ns(self, i: int, j: int) -> int:
-        return (j - i) * self._think
-
-    def _from_clock(self, i: int, j: int) -> int:
         clock = self._clock
-        assert clock is not None
-        return clock[j] - clock[i]
+        return (j - i) * self._think if clock is None else clock[j] - clock[i]
 
     def records_in(self, ns: int) -> int:
         """How many records take about `ns`."""
@@ -60,9 +60,29 @@ def _clock(trace: Trace, think: int) -> memoryview | None:
     return np.cumsum(clock).data
 
 
-def split(trace: Trace, threads: int) -> list[Trace]:
-    """The references of each thread: by tid where the trace has it, else every k-th record."""
-    if threads == 1:
-        return [trace]
-    who = trace.tid if trace.tid is not None else np.arange(len(trace))
-    return [trace._select(who % threads == k) for k in range(threads)]
+class Share:
+    """What one thread runs: references, and the stretches of them (first, end) it takes."""
+
+    def __init__(self, refs: References, stretches: Iterator[tuple[int, int]]):
+        self.refs = refs
+        self.stretches = stretches
+
+    def put_back(self, first: int, end: int) -> None:
+        """A stretch that was not run: whoever resumes this share takes it first."""
+        self.stretches = chain([(first, end)], self.stretches)
+
+
+def shares(trace: Trace, threads: int, think: int) -> list[Share]:
+    """By tid where the trace has it; else each thread takes the next chunk when it is free."""
+    if threads > 1 and trace.tid is not None:
+        found = []
+        for k in range(threads):
+            mine = trace.tid % threads == k
+            columns = {name: getattr(trace, name)[mine] for name in trace.columns}
+            part = References(Trace(**columns), think)
+            found.append(Share(part, iter([(0, part.n)])))
+        return found
+    refs = References(trace, think)
+    step = refs.n if threads == 1 else CHUNK
+    common = iter([(i, min(refs.n, i + step)) for i in range(0, refs.n, max(1, step))])
+    return [Share(refs, common) for _ in range(threads)]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simpy
+import pandas as pd
 
-from edm_policy import EdmError, LogBuffer, PolicyConfig, UsageError, save_log
-from edm_sim.costs import Costs, store_costs
-from edm_sim.dms import DirectDms, Spt
-from edm_sim.instance import Instance
-from edm_sim.lockstep import LockstepInstance
-from edm_sim.references import References, split
+from edm_policy import EdmError, LogBuffer, save_log
+from edm_sim.costs import Costs
+from edm_sim.model import Model
+from edm_sim.rack import RackDms
+from edm_sim.recorder import Recorder
 from edm_workload import Experiment, Result
-from edm_workload.networks import network
 
-_MORE = ("waits", "retries", "write_faults", "wakes", "marks", "poisoned", "discards")
-_MORE_PREFETCH = ("prefetch_late", "prefetch_unused")
+_SHARED = (
+    *("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks"),
+    *("clean_drops", "prefetches", "prefetch_hits", "stalls", "store_errors"),
+)
+_MORE = ("waits", "retries", "write_faults", "wakes", "marks", "poisoned")
+_PREFETCH = ("prefetch_late", "prefetch_unused")
 
 
 def run(
@@ -32,56 +36,48 @@ def run(
     costs: what faults cost on the machine (Costs() unless calibrated). log: a file for the
     decision log, or a LogBuffer that collects it. Raises UsageError for what cannot be.
     """
-    costs = costs or Costs()
-    config = experiment.policy_config().resolved()
     buffer = LogBuffer() if isinstance(log, str | Path) else log
-    instance = _simulate(experiment, config, costs, buffer)
+    model = Model(experiment, costs or Costs(), buffer)
+    model.run()
     if isinstance(log, str | Path) and buffer is not None:
-        _save(log, config, buffer, experiment)
-    return _result(experiment, config, instance)
+        _save(log, model, buffer)
+    return _result(model)
 
 
-def _simulate(
-    experiment: Experiment, config: PolicyConfig, costs: Costs, log: LogBuffer | None
-) -> Instance | LockstepInstance:
-    env = simpy.Environment(0)
-    dms = DirectDms(
-        env,
-        network(experiment.store.network),
-        store_costs(experiment.store.url),
-        experiment.workload.seed,
-    )
-    spt = Spt(config.pages)
-    monitor = experiment.run.faults == "monitor"
-    threads = experiment.workload.threads
-    instance: Instance | LockstepInstance
-    if experiment.run.lockstep:
-        if threads != 1:
-            raise UsageError(f"lockstep runs one thread, not {threads}; leave --threads out")
-        refs = References(experiment.trace, costs.think_ns)
-        instance = LockstepInstance(env, config, refs, costs, dms, spt, monitor, log)
-    else:
-        parts = [References(t, costs.think_ns) for t in split(experiment.trace, threads)]
-        instance = Instance(env, 0, config, parts, costs, dms, spt, monitor, log=log)
-    env.run()
-    if any(thread.is_alive for thread in instance.threads):
-        raise EdmError(
-            f"simulation: a thread waits for ever (seed {experiment.workload.seed}); "
-            "this is a bug, please report the experiment"
-        )
-    if not instance.pager.check():
-        raise EdmError(f"simulation: the pager is inconsistent (seed {experiment.workload.seed})")
-    return instance
+@dataclass(frozen=True)
+class Observed:
+    """A run with all that was seen of it.
+
+    events: t_ns, instance, thread (-1: LPET or the DMS), page, event, duration_ns.
+    series: a row an interval (see series.Series), or None.
+    """
+
+    result: Result
+    events: pd.DataFrame
+    series: pd.DataFrame | None
 
 
-def _save(path: str | Path, config: PolicyConfig, log: LogBuffer, experiment: Experiment) -> None:
+def observe(
+    experiment: Experiment, *, costs: Costs | None = None, interval_us: float | None = None
+) -> Observed:
+    """Like run, with the table of events and, at an interval, the time series."""
+    recorder = Recorder()
+    interval = 0 if interval_us is None else max(1, round(interval_us * 1000))
+    model = Model(experiment, costs or Costs(), None, recorder, interval)
+    model.run()
+    series = model.series.frame() if model.series else None
+    return Observed(_result(model), recorder.frame(), series)
+
+
+def _save(path: str | Path, model: Model, log: LogBuffer) -> None:
+    workload = model.experiment.workload.trace
     try:
-        save_log(path, config, log.records(), driver="sim", workload=experiment.workload.trace)
+        save_log(path, model.config, log.records(), driver="sim", workload=workload)
     except OSError as error:
         raise EdmError(f"{path}: cannot write the log ({error.strerror or error})") from error
 
 
-def latency_us(ns: Any) -> dict[str, float]:
+def latency_us(ns: array[int]) -> dict[str, float]:
     """mean, p50 .. max in microseconds of latencies in ns; empty if there are none."""
     if not len(ns):
         return {}
@@ -91,16 +87,36 @@ def latency_us(ns: Any) -> dict[str, float]:
     return {k: float(v) / 1000 for k, v in (figures | {"max": values.max()}).items()}
 
 
-def _result(
-    experiment: Experiment, config: PolicyConfig, instance: Instance | LockstepInstance
-) -> Result:
-    stats = instance.pager.stats()
-    shared = (
-        *("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks"),
-        *("clean_drops", "prefetches", "prefetch_hits", "stalls", "store_errors"),
-    )
-    counts: dict[str, Any] = {name: stats[name] for name in shared}
-    more = _MORE + (_MORE_PREFETCH if stats["prefetches"] else ())
+def _rack_counts(model: Model, dms: RackDms) -> dict[str, Any]:
+    links = [link for pair in dms.links for link in (pair.up, pair.down)]
+    links += [link for unit in dms.units for link in (unit.link.up, unit.link.down)]
+    return {
+        "instances": len(model.instances),
+        "emus": len(dms.units) - 1,
+        "unit_reads": dms.unit_reads,
+        "messages": sum(link.sent for link in links),
+        "messages_lost": sum(link.lost for link in links),
+        "retries_sent": dms.retries,
+        "hand_overs": dms.hand_overs,
+        "lost_pages": model.spt.losses,
+    }
+
+
+def _result(model: Model) -> Result:
+    experiment, config = model.experiment, model.config
+    everybody = model.all_instances
+    total: dict[str, int] = {}
+    latencies = array("q")
+    for instance in everybody:
+        latencies.extend(instance.latencies)
+        for name, count in instance.pager.stats().items():
+            total[name] = total.get(name, 0) + count
+    extra: dict[str, Any] = {name: total[name] for name in _MORE}
+    if total["prefetches"]:
+        extra |= {name: total[name] for name in _PREFETCH}
+    if isinstance(model.dms, RackDms):
+        extra |= _rack_counts(model, model.dms)
+    counts: dict[str, Any] = {name: total[name] for name in _SHARED}
     return Result(
         driver="sim",
         workload=experiment.workload.trace,
@@ -114,10 +130,10 @@ def _result(
         low=config.low or 0,
         high=config.high or 0,
         limit=config.limit,
-        refs=len(experiment.trace),
+        refs=len(experiment.trace) * experiment.sim.instances,
         **counts,
-        elapsed_s=instance.finished_ns / 1e9,
-        latency_us=latency_us(instance.latencies),
+        elapsed_s=model.finished_ns / 1e9,
+        latency_us=latency_us(latencies),
         seed=experiment.workload.seed,
-        extra={name: stats[name] for name in more},
+        extra=extra,
     )

@@ -5,6 +5,7 @@
     [store]     url, network
     [workload]  trace, refs, threads, seed, writes
     [run]       faults, lockstep
+    [sim]       what only the simulator has: see simulation.Sim
 
 Every key is optional. Sizes are pages, "64MiB" or a share: `region` of nothing, `local`
 and `limit` of the region, `high` and `low` of the limit. `limit` is `local` by its exact
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edm_policy.errors import EdmError, UsageError
+from edm_workload.simulation import Sim, check_sim
 from edm_workload.synth import DEFAULT_WRITES, is_synth, trace_from
 from edm_workload.trace import Trace
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
@@ -111,6 +113,7 @@ class Experiment:
     store: Store = field(default_factory=Store)
     workload: Workload = field(default_factory=Workload)
     run: Run = field(default_factory=Run)
+    sim: Sim = field(default_factory=Sim)
     name: str = ""
 
     @classmethod
@@ -134,7 +137,7 @@ class Experiment:
             (section, key, value)
             for section, table in tables.items()
             for key, value in table.items()
-            if isinstance(value, list)
+            if isinstance(value, list) and key != "failures"
         ]
         for section, key, value in lists:
             if not value:
@@ -289,8 +292,10 @@ _SECTIONS: dict[str, Any] = {
     "store": Store,
     "workload": Workload,
     "run": Run,
+    "sim": Sim,
 }
 _SECTION_OF = {f.name: name for name, kind in _SECTIONS.items() for f in fields(kind)}
+_SIM_KEYS = {f.name for f in fields(Sim)}
 
 
 def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
@@ -308,7 +313,9 @@ def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
 
 def _check(key: str, value: Any) -> None:
     """Refuse a value of the wrong kind or range, naming the key."""
-    if key in ("region", "local", "low", "high", "limit"):
+    if key in _SIM_KEYS:
+        check_sim(key, value)
+    elif key in ("region", "local", "low", "high", "limit"):
         parse_pages(value, base=2**32, what=key, least=0)
     elif key in _CHOICES:
         if value not in _CHOICES[key]:
@@ -337,6 +344,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

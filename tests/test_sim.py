@@ -148,8 +148,8 @@ def resident_peak(records: np.ndarray, config: PolicyConfig) -> int:
 
 
 def test_threads_share_the_work_and_the_memory() -> None:
-    one = edm_sim.run(experiment(network="tcp-az"))
-    four = edm_sim.run(experiment(network="tcp-az", threads=4))
+    one = edm_sim.run(experiment(network="tcp-az", refs=100_000))
+    four = edm_sim.run(experiment(network="tcp-az", refs=100_000, threads=4))
     assert four.refs == one.refs
     assert four.elapsed_s < one.elapsed_s / 2
 
@@ -157,7 +157,7 @@ def test_threads_share_the_work_and_the_memory() -> None:
 def test_a_thread_waits_for_a_page_that_another_one_fetches() -> None:
     page = np.zeros(2, np.uint32)
     both = Experiment.from_options(pages=1, local=1, low=0, high=1, threads=2)
-    both.__dict__["trace"] = Trace(page, np.ones(2, bool))
+    both.__dict__["trace"] = Trace(page, np.ones(2, bool), tid=np.array([0, 1]))
     result = edm_sim.run(both)
     assert (result.zero_fills, result.extra["waits"]) == (1, 1)
 

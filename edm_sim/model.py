@@ -1,0 +1,159 @@
+"""The world of one experiment: built, run to its end, checked."""
+
+from __future__ import annotations
+
+from edm_policy._core import lib
+
+from edm_policy import EdmError, LogBuffer, UsageError
+from edm_sim import failures
+from edm_sim.clock import Clock
+from edm_sim.costs import Costs, store_costs
+from edm_sim.dms import DirectDms
+from edm_sim.instance import Instance
+from edm_sim.lockstep import LockstepInstance
+from edm_sim.rack import RackDms
+from edm_sim.recorder import Recorder
+from edm_sim.references import References, Share, shares
+from edm_sim.series import Series
+from edm_sim.spt import NOBODY, Spt
+from edm_workload import Experiment
+from edm_workload.networks import network
+
+
+class Model:
+    """Instances, the DMS between them, and what was observed.
+
+    `instances` are those that ended the run, one a number; `past` those that a spot cloud
+    took back. log: of the first instance's decisions.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        costs: Costs,
+        log: LogBuffer | None = None,
+        recorder: Recorder | None = None,
+        interval_ns: int = 0,
+    ):
+        sim = experiment.sim
+        self.experiment, self.costs, self.recorder, self._log = experiment, costs, recorder, log
+        self.config = experiment.policy_config().resolved()
+        self.env = Clock(0)
+        self.seed = experiment.workload.seed
+        self.past: list[Instance] = []
+        self._separate = 0 if sim.shared else self.config.pages
+        self.spt = Spt(self.config.pages * (1 if sim.shared else sim.instances))
+        front, store = network(experiment.store.network), store_costs(experiment.store.url)
+        self.dms: DirectDms | RackDms
+        if sim.rack:
+            self.dms = RackDms(self.env, self.spt, sim, front, store, self.seed)
+        else:
+            self.dms = DirectDms(self.env, self.spt, front, store, self.seed)
+        self.instances: list[Instance] = []
+        self.lockstep: LockstepInstance | None = None
+        self.series: Series | None = None
+        if experiment.run.lockstep:
+            self._in_lockstep(log)
+            return
+        for k in range(sim.instances):
+            self.instances.append(self.start(k, self._shares(k), asks=sim.shared))
+        if isinstance(self.dms, RackDms):
+            self.dms.instances = self.instances
+            failures.schedule(self, self.dms)
+        if interval_ns:
+            self.series = Series(self, interval_ns)
+
+    def _think_ns(self) -> int:
+        asked = self.experiment.sim.think_ns
+        return self.costs.think_ns if asked is None else asked
+
+    def _shares(self, k: int) -> list[Share]:
+        # Instances of their own run the same kind of work, not the same references.
+        experiment = self.experiment
+        if k and not experiment.sim.shared:
+            experiment = experiment.with_(seed=self.seed + k)
+        return shares(experiment.trace, experiment.workload.threads, self._think_ns())
+
+    def start(self, number: int, work: list[Share], asks: bool) -> Instance:
+        """An instance begins to run its shares."""
+        sim = self.experiment.sim
+        return Instance(
+            self.env,
+            number,
+            self.config,
+            work,
+            self.costs,
+            self.dms,
+            base=number * self._separate,
+            asks=asks,
+            monitor=self.experiment.run.faults == "monitor",
+            handlers=sim.handlers,
+            spinning=sim.spinning,
+            cores=sim.cores,
+            recorder=self.recorder,
+            log=None if number or self.past else self._log,
+        )
+
+    def _in_lockstep(self, log: LogBuffer | None) -> None:
+        threads = self.experiment.workload.threads
+        if threads != 1:
+            raise UsageError(f"lockstep runs one thread, not {threads}; leave --threads out")
+        if not isinstance(self.dms, DirectDms):
+            raise UsageError("lockstep runs one instance with a Disc; leave [sim] out")
+        refs = References(self.experiment.trace, self._think_ns())
+        monitor = self.experiment.run.faults == "monitor"
+        self.lockstep = LockstepInstance(
+            self.env, self.config, refs, self.costs, self.dms, monitor, log
+        )
+
+    @property
+    def all_instances(self) -> list[Instance | LockstepInstance]:
+        """Everybody who ran, those taken back included."""
+        if self.lockstep:
+            return [self.lockstep]
+        return [*self.past, *self.instances]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every application thread has ended."""
+        return not any(t.is_alive for i in self.all_instances for t in i.threads)
+
+    @property
+    def finished_ns(self) -> int:
+        return max(i.finished_ns for i in self.all_instances)
+
+    def run(self) -> None:
+        """Runs to the end and checks what must hold. Raises EdmError with the seed if not."""
+        try:
+            self.env.run()
+            if not self.finished:
+                raise AssertionError("a thread waits for ever")
+            self._check()
+        except AssertionError as error:
+            raise EdmError(
+                f"simulation: {error} (a bug: please report it with the experiment and "
+                f"--seed {self.seed}, which repeats it)"
+            ) from error
+
+    def _check(self) -> None:
+        """Every page has one owner or a copy, is new, or is known to be lost."""
+        for instance in self.all_instances:
+            if not instance.pager.check():
+                raise AssertionError("the pager is inconsistent")
+        spt = self.spt
+        for instance in self.instances:
+            for page in range(self.config.pages):
+                there = instance.base + page
+                state = lib.edm_page_state(instance.ptr, page)
+                here = lib.EDM_FETCHING <= state <= lib.EDM_LEAVING
+                if here != (spt.owner[there] == instance.number):
+                    raise AssertionError(f"page {there}: its owner is {spt.owner[there]}")
+                # Where others may know a page, REMOTE can be one that was read but never written.
+                stored = instance.asks or there in spt.copies or there in spt.lost
+                if state == lib.EDM_REMOTE and spt.owner[there] == NOBODY and not stored:
+                    raise AssertionError(f"page {there} is nowhere")
+        if isinstance(self.dms, RackDms):
+            for there, units in spt.copies.items():
+                for unit in units:
+                    if there not in self.dms.units[unit].pages:
+                        raise AssertionError(f"page {there} is not on unit {unit}")

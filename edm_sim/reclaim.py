@@ -1,0 +1,214 @@
+"""Reclaim: LPET, direct reclaim, write-back, pages asked back, and who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import simpy
+from edm_policy._core import lib
+
+from edm_policy import Pager
+from edm_sim import recorder as record
+from edm_sim.clock import Clock
+from edm_sim.costs import Costs
+from edm_sim.dms import PageServer, StoreError
+from edm_sim.spt import NOBODY, Spt
+
+if TYPE_CHECKING:
+    from edm_sim.instance import Commands
+
+Steps = Generator[simpy.Event, Any, Any]
+
+_DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
+_EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
+
+FLUSH_BATCH = 64
+
+
+class Reclaim:
+    """The part of an Instance that makes room."""
+
+    env: Clock
+    number: int
+    base: int
+    pager: Pager
+    ptr: Any
+    out: Commands
+    costs: Costs
+    dms: PageServer
+    spt: Spt
+    recorder: record.Recorder | None
+    gone: bool
+
+    def start_reclaim(self) -> None:
+        self.lpet_active = False
+        self.under_way = 0  # fetches and evictions that will end, and then make progress
+        self._lpet_bell: simpy.Event | None = None
+        self._waiting: dict[int, simpy.Event] = {}
+        self._progress: simpy.Event | None = None
+        self.env.process(self._lpet())
+
+    # -- waiting for one another
+
+    def event_of(self, page: int) -> simpy.Event:
+        """Succeeds when the page's installation or eviction under way has ended."""
+        if page not in self._waiting:
+            self._waiting[page] = self.env.event()
+        return self._waiting[page]
+
+    def fire(self, page: int) -> None:
+        """The page's installation or eviction has ended."""
+        if self._waiting and (event := self._waiting.pop(page, None)):
+            event.succeed()
+        if self._progress:
+            self.made_progress()
+
+    def made_progress(self) -> None:
+        if self._progress:
+            self._progress.succeed()
+            self._progress = None
+
+    def _next_progress(self) -> simpy.Event:
+        if not self.under_way:
+            raise AssertionError("nothing can be evicted and nothing is under way")
+        if not self._progress:
+            self._progress = self.env.event()
+        return self._progress
+
+    # -- LPET and direct reclaim
+
+    def wake_lpet(self) -> None:
+        self.lpet_active = True
+        if self._lpet_bell:
+            self._lpet_bell.succeed()
+            self._lpet_bell = None
+
+    def _lpet(self) -> Steps:
+        """LPET: sleeps until the high watermark, works until the low one."""
+        while True:
+            if not self.lpet_active:
+                self._lpet_bell = self.env.event()
+                yield self._lpet_bell
+                yield self.env.timeout(self.costs.wake_ns)
+                continue  # direct reclaim may have been faster
+            if self.gone:
+                return
+            status, worked = yield from self._reclaim_step()
+            if status == lib.EDM_FAIL and not worked:
+                yield self._next_progress()
+
+    def reclaim_or_wait(self) -> Steps:
+        """Direct reclaim; when there is nothing to choose, waits for what is under way."""
+        _, worked = yield from self._reclaim_step()
+        if not worked and lib.edm_resident(self.ptr) >= self.pager.config.limit:
+            yield self._next_progress()
+
+    def _reclaim_step(self) -> Generator[simpy.Event, Any, tuple[int, bool]]:
+        """One step of reclaim with all its commands: (status, whether there were any)."""
+        env, ptr = self.env, self.ptr
+        status = lib.edm_reclaim(ptr, 0, env.now, self.out.ptr)
+        commands = self.out.all()
+        if status == lib.EDM_OK:
+            self.lpet_active = False
+        if commands:
+            yield from self._carry_out(commands)
+        return status, bool(commands)
+
+    def _carry_out(self, commands: list[tuple[int, int, int]]) -> Steps:
+        """Marks and evictions, write-back included."""
+        env, ptr = self.env, self.ptr
+        self.under_way += 1
+        begin = env.now
+        # An idle page is in a buffer of the stash already; a clean one needs none.
+        out = sum(op == _MARK or (f & (_IDLE | _DIRTY)) == _DIRTY for op, _, f in commands)
+        dropped = sum(op == _EVICT and not f & (_IDLE | _DIRTY) for op, _, f in commands)
+        yield env.timeout(self.costs.reclaim_ns(out, dropped))
+        for _, page, _ in commands:
+            if not self.gone:
+                lib.edm_done(ptr, page, env.now)
+            self.fire(page)
+        clean = [page for op, page, flags in commands if op == _EVICT and not flags & _DIRTY]
+        dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
+        self._left(clean, record.EVICT, begin)
+        if dirty:
+            yield from self._write_back(dirty, begin)
+        self.under_way -= 1
+        self.made_progress()
+
+    def _write_back(self, dirty: list[int], begin: int) -> Steps:
+        delay = self.dms.put(self.number, [self.base + page for page in dirty])
+        try:
+            if isinstance(delay, int):
+                yield self.env.timeout(delay)
+            else:
+                yield from delay
+        except StoreError:
+            for page in dirty:
+                if not self.gone:
+                    lib.edm_store_failed(self.ptr, page, self.env.now)
+                self._note(page, record.STORE_FAILED, begin)
+                self.fire(page)
+            return
+        self._left(dirty, record.WRITEBACK, begin)
+
+    def _left(self, pages: list[int], event: str, begin: int) -> None:
+        """Evictions that have ended well."""
+        for page in pages:
+            if not self.gone and lib.edm_stored(self.ptr, page, self.env.now) == 1:
+                self.spt.give(self.base + page, self.number)
+            self._note(page, event, begin)
+            self.fire(page)
+
+    def _note(self, page: int, event: str, begin: int) -> None:
+        if self.recorder:
+            self.recorder.page(begin, self.number, page, event, self.env.now - begin)
+
+    # -- pages that others ask for, and leaving altogether
+
+    def give_up(self, page_there: int) -> Steps:
+        """The DMS asks for the page: evicts it, whatever it takes."""
+        page, begin = page_there - self.base, self.env.now
+        while not self.gone and self.spt.owner[page_there] == self.number:
+            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
+            commands = self.out.all()
+            if not commands:  # claimed, and not touched yet
+                self.spt.give(page_there, self.number)
+            elif commands[0][0] == _WAIT:
+                yield self.event_of(page)
+            else:
+                yield from self._carry_out(commands)
+        self._note(page, record.HAND_OVER, begin)
+
+    def evacuate(self, until: int) -> Steps:
+        """Stores every page and leaves; what is not stored at `until` is left behind."""
+        for first in range(0, self.pager.config.pages, FLUSH_BATCH):
+            last = min(self.pager.config.pages, first + FLUSH_BATCH)
+            commands: list[tuple[int, int, int]] = []
+            for page in range(first, last):
+                state = lib.edm_page_state(self.ptr, page)
+                if not lib.EDM_FETCHING <= state <= lib.EDM_LEAVING:
+                    continue
+                lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
+                commands += [c for c in self.out.all() if c[0] == _EVICT]
+            if commands:
+                self.env.process(self._carry_out(commands))
+            if self.env.now >= until:
+                return
+            while self.under_way and self.env.now < until:
+                wait = self.env.timeout(max(1, until - self.env.now))
+                yield self._next_progress() | wait
+
+    def abandon(self) -> None:
+        """The machine is taken back: pages whose last content was only here are lost."""
+        self.gone = True
+        for page in range(self.pager.config.pages):
+            there = self.base + page
+            if self.spt.owner[there] != self.number:
+                continue
+            dirty = lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
+            if dirty or there in self.spt.fragile:
+                self.spt.copies.pop(there, None)
+                self.spt.fragile.discard(there)
+                self.spt.lose(there)
+            self.spt.owner[there] = NOBODY
