@@ -87,6 +87,8 @@ def _cut(model: Model, link: Duplex, failure: dict[str, Any]) -> Steps:
 def _spot(model: Model, number: int, failure: dict[str, Any]) -> Steps:
     """Notice, flush, the machine is gone; another one takes up the work."""
     env, instance = model.env, model.instances[number]
+    if instance.stopping:
+        return  # it is on its way out already
     until = env.now + _ns(failure, "notice_ms", 120_000_000_000)
     instance.stopping = True
     for thread in instance.threads:

@@ -99,10 +99,18 @@ class Instance(Reclaim):
         self.start_reclaim()
         crowded = len(shares) > 1 or asks
         self.threads = [
-            env.process(self._thread(k, share, crowded)) for k, share in enumerate(shares)
+            env.process(self._until_taken_back(k, share, crowded)) for k, share in enumerate(shares)
         ]
 
     # -- application threads
+
+    def _until_taken_back(self, number: int, share: Share, crowded: bool) -> Steps:
+        """A thread; if the machine goes under it, somebody else resumes where it was."""
+        try:
+            yield from self._thread(number, share, crowded)
+        except simpy.Interrupt:
+            share.put_back(*share.at)
+        self.finished_ns = max(self.finished_ns, self.env.now)
 
     def _thread(self, number: int, share: Share, crowded: bool) -> Steps:
         env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
@@ -121,6 +129,7 @@ class Instance(Reclaim):
                 end = min(stop, i + cut) if crowded or self.lpet_active else stop
                 c.n = end
                 j = consume(ptr, c, i)
+                share.at = j, stop
                 if j == end:
                     pause = owed + think(i, j)
                     yield timeout(cpu.admit(env.now, pause) - env.now if cpu else pause)
@@ -144,9 +153,9 @@ class Instance(Reclaim):
                 owed, i = back_ns, j + 1
             if self.stopping:
                 break
+        share.at = 0, 0
         if owed:
             yield timeout(owed)
-        self.finished_ns = max(self.finished_ns, env.now)
 
     def _handle(self, share: Share, j: int, page: int, write: int) -> Steps:
         """DM-Handler: the fault waits its turn, and its thread sleeps."""
@@ -208,7 +217,9 @@ class Instance(Reclaim):
         if self._cpu:
             now = self.env.now
             ns = self._cpu.admit(now, ns) - now
+        self.under_way += 1
         yield self.env.timeout(ns)
+        self.under_way -= 1
 
     def _fetch(self, page: int) -> Steps:
         env, costs = self.env, self.costs

@@ -300,8 +300,10 @@ class RackDms:
 
     def _hand_over(self, instance: int, page: int) -> Steps:
         """The page's owner evicts it, and from then on it belongs to the instance."""
-        while page in self._busy:
+        while page in self._busy and self.spt.owner[page] != instance:
             yield self._busy[page]
+        if self.spt.owner[page] == instance:
+            return  # sent again: an earlier attempt got this far
         self._busy[page] = self.env.event()
         try:
             while (owner := self.spt.owner[page]) not in (NOBODY, instance):
@@ -310,7 +312,8 @@ class RackDms:
                 wait = self._retry_ns if arrival < 0 else arrival - self.env.now
                 yield self.env.timeout(wait)
                 if arrival >= 0:
-                    yield from self.instances[owner].give_up(page)
+                    # The owner's work: it goes on even if who asked is gone meanwhile.
+                    yield self.env.process(self.instances[owner].give_up(page))
             self.spt.take(page, instance)
         finally:
             self._busy.pop(page).succeed()

@@ -40,6 +40,7 @@ class Reclaim:
     spt: Spt
     recorder: record.Recorder | None
     gone: bool
+    threads: list[simpy.Process]
 
     def start_reclaim(self) -> None:
         self.lpet_active = False
@@ -181,27 +182,40 @@ class Reclaim:
         self._note(page, record.HAND_OVER, begin)
 
     def evacuate(self, until: int) -> Steps:
-        """Stores every page and leaves; what is not stored at `until` is left behind."""
-        for first in range(0, self.pager.config.pages, FLUSH_BATCH):
-            last = min(self.pager.config.pages, first + FLUSH_BATCH)
-            commands: list[tuple[int, int, int]] = []
-            for page in range(first, last):
-                state = lib.edm_page_state(self.ptr, page)
-                if not lib.EDM_FETCHING <= state <= lib.EDM_LEAVING:
-                    continue
-                lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
-                commands += [c for c in self.out.all() if c[0] == _EVICT]
-            if commands:
-                self.env.process(self._carry_out(commands))
-            if self.env.now >= until:
-                return
-            while self.under_way and self.env.now < until:
-                wait = self.env.timeout(max(1, until - self.env.now))
-                yield self._next_progress() | wait
+        """Stores every page and leaves; what is not stored at `until` is left behind.
+
+        Pages in somebody's hands are passed over, so it takes several rounds.
+        """
+        env, worked = self.env, True
+        while worked and lib.edm_resident(self.ptr) and env.now < until:
+            worked = False
+            for first in range(0, self.pager.config.pages, FLUSH_BATCH):
+                commands = self._recall_range(first, first + FLUSH_BATCH)
+                if commands:
+                    worked = True
+                    flush = env.process(self._carry_out(commands))
+                    yield flush | env.timeout(until - env.now)
+                if env.now >= until:
+                    return
+            if self.under_way:
+                worked = True
+                yield self._next_progress() | env.timeout(until - env.now)
+
+    def _recall_range(self, first: int, end: int) -> list[tuple[int, int, int]]:
+        commands: list[tuple[int, int, int]] = []
+        for page in range(first, min(end, self.pager.config.pages)):
+            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
+            commands += [c for c in self.out.all() if c[0] == _EVICT]
+        return commands
 
     def abandon(self) -> None:
         """The machine is taken back: pages whose last content was only here are lost."""
         self.gone = True
+        for thread in self.threads:
+            if thread.is_alive:
+                thread.interrupt()
+        for page in list(self._waiting):
+            self.fire(page)
         for page in range(self.pager.config.pages):
             there = self.base + page
             if self.spt.owner[there] != self.number:

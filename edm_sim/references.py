@@ -66,6 +66,7 @@ class Share:
     def __init__(self, refs: References, stretches: Iterator[tuple[int, int]]):
         self.refs = refs
         self.stretches = stretches
+        self.at = (0, 0)  # what is left of the stretch under way
 
     def put_back(self, first: int, end: int) -> None:
         """A stretch that was not run: whoever resumes this share takes it first."""

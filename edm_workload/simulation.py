@@ -83,7 +83,8 @@ class Sim:
     @property
     def rack(self) -> bool:
         """Whether requests go over a network of machines, and not to the next Disc."""
-        return self.dms or self.emus > 0 or self.instances > 1 or bool(self.failures)
+        several = self.instances > 1 or self.shared
+        return self.dms or self.emus > 0 or several or bool(self.failures)
 
 
 _LEAST = {

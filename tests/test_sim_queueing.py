@@ -15,12 +15,12 @@ from edm_sim.rack import RackDms
 from edm_sim.spt import Spt
 from edm_workload.simulation import Sim
 
-JOBS = 200_000
+JOBS = 400_000
 
 
-def dms_delays(service: str | float, servers: int, load: float) -> np.ndarray:
+def dms_delays(service: str | float, servers: int, load: float, n: int = JOBS) -> np.ndarray:
     """Sojourn times, us, of requests that come to DML at random: mean service 10 us."""
-    env, n = Clock(0), JOBS
+    env = Clock(0)
     sim = Sim(dms=True, dml_service=service, dml_servers=servers)
     dms = RackDms(env, Spt(1), sim, None, StoreCosts(0, 0), seed=7)
     dms.spt.stored(0, (0,))
@@ -74,7 +74,7 @@ def test_one_server_with_constant_service_is_m_d_1() -> None:
 @pytest.mark.slow
 def test_several_servers_are_m_m_c() -> None:
     c, load = 4, 0.8
-    delays = dms_delays("exp:10", c, load)
+    delays = dms_delays("exp:10", c, load, 3 * JOBS)
     a = c * load
     last = a**c / math.factorial(c) / (1 - load)
     queued = last / (sum(a**k / math.factorial(k) for k in range(c)) + last)  # Erlang C

@@ -71,10 +71,13 @@ def test_what_fits_on_no_emu_goes_to_the_disc() -> None:
 
 
 def test_the_first_answer_wins_and_hedging_asks_less() -> None:
-    options = {"emus": 2, "replicas": 2, "emu_service": "exp:40", "emu_servers": 8, "hedge_us": 60}
-    one, first, hedged = (run(read=r, **options) for r in ("one", "first", "hedged"))
-    assert first.latency_us["p99"] < one.latency_us["p99"] * 0.8
-    assert hedged.latency_us["p99"] < one.latency_us["p99"] * 0.9
+    options = {"emus": 2, "replicas": 2, "emu_service": "exp:40", "emu_servers": 64}
+    options |= {"hedge_us": 60, "think_ns": 100_000}
+    seen = [edm_sim.observe(experiment(read=r, **options)) for r in ("one", "first", "hedged")]
+    one, first, hedged = (s.result for s in seen)
+    tails = [s.events[s.events.event == "fetch"].duration_ns.quantile(0.99) for s in seen]
+    assert tails[1] < tails[0] * 0.7
+    assert tails[2] < tails[0] * 0.8
     assert one.extra["unit_reads"] < hedged.extra["unit_reads"] < first.extra["unit_reads"]
     assert first.extra["unit_reads"] == 2 * first.fetches
 
@@ -143,10 +146,12 @@ def test_a_spot_instance_with_time_to_flush_loses_nothing() -> None:
 
 
 def test_a_page_is_handed_from_one_instance_to_another() -> None:
-    made = model(instances=2, shared=True, emus=1, pages=64, local=64, high=64)
-    assert made.dms.hand_overs > 100
-    owners = [made.spt.owner[page] for page in range(64)]
-    assert set(owners) == {0, 1}
+    seen = edm_sim.observe(
+        experiment(instances=2, shared=True, emus=1, pages=64, local=64, high=64)
+    )
+    handed = seen.events[seen.events.event == "hand_over"]
+    assert (handed.instance.value_counts() > 50).tolist() == [True, True]
+    assert seen.result.extra["hand_overs"] >= len(handed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -190,7 +195,7 @@ def test_every_page_has_one_owner_or_a_copy_whatever_fails(
     )
     assert result.elapsed_s > 0
     if not kinds and not loss:
-        assert result.store_errors == result.extra["messages_lost"] == 0
+        assert result.store_errors == result.extra.get("messages_lost", 0) == 0
 
 
 def test_events_and_series_tell_the_same_story_twice() -> None:
