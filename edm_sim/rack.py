@@ -211,7 +211,9 @@ class RackDms:
                     for unit, share in groups.items()
                 ]
             )
-        for page, units in taken.items():
+        for page, took in taken.items():
+            # A unit may have crashed while another one was still writing.
+            units = taken[page] = [u for u in took if page in self.units[u].pages]
             if units:
                 for old in self.spt.copies.get(page, ()):
                     if old not in units:

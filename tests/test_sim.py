@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import edm_sim
 from edm_policy import LogBuffer, PolicyConfig, UsageError, load_log, replay
 from edm_sim.costs import Costs, store_costs
+from edm_sim.model import Model
 from edm_workload import Experiment, Trace
 
 
@@ -177,3 +178,16 @@ def test_lockstep_with_threads_is_refused() -> None:
 def test_costs_must_be_whole_nanoseconds() -> None:
     with pytest.raises(UsageError, match="install_ns"):
         replace(Costs(), install_ns=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [({}, 2.3), ({"network": "rdma"}, 2.3), ({"threads": 8, "dms": True, "network": "rdma"}, 5.0)],
+)
+def test_a_fault_takes_few_simpy_events(options: dict[str, object], most: float) -> None:
+    model = Model(experiment(refs=100_000, pages=16384, **options), Costs())
+    steps = 0
+    while model.env.peek() != float("inf"):
+        model.env.step()
+        steps += 1
+    assert steps / sum(i.pager.stats()["faults"] for i in model.instances) < most
