@@ -333,14 +333,18 @@ class Region:
         seed: int | None = None,
         chunk: int = 4096,
         on_progress: Any = None,
+        pages: int = 0,
+        whole: bool = False,
     ) -> dict[str, Any]:
         """Runs references over this memory in C threads and verifies every byte of it.
 
         trace: a Trace, or page numbers (with `write`, flags, or all are reads). threads: a
         trace with a tid column is split by it, another one is dealt out in chunks. fill: give
         every page content first (not timed); else pages begin as zeros. on_progress(done,
-        total) is called some times a second. Nobody else may use the region meanwhile, and
-        what arrays hold is overwritten.
+        total) is called some times a second. pages: the trace stays below this page, and only
+        pages below are filled and verified (0: all of them); nobody else may use those
+        meanwhile, and what arrays hold there is overwritten. whole: each read looks at all of
+        the page, not at its newest word alone.
 
         Returns the keys of a Result and `extra`: wrong (words that were not what was written),
         wrong_pages, verified_pages, lost. elapsed_s and latency_us (accesses that faulted, as
@@ -360,6 +364,7 @@ class Region:
             keep.append(ffi.from_buffer("uint16_t[]", tid))
             config.tid = keep[-1]
         config.threads, config.chunk, config.fill = threads, chunk, fill
+        config.pages, config.whole = pages, whole
         config.seed = self.seed if seed is None else seed
         why = ffi.new("char[256]")
         job = lib.edm_replay_start(raw, config, why, 256)

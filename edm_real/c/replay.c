@@ -10,6 +10,7 @@
  * With several threads, a writer locks the page's version (its top bit) and publishes the next
  * one after its number is in place. A reader takes no lock: the word of version v is not
  * written again until v + words, so it must hold v's number unless that many writes came by.
+ * With `whole`, a reader locks the version too and looks at every word of the page.
  *
  * Which accesses are timed. Looking at the pager's word for the page (as edm_consume() does)
  * tells a hit, which costs a nanosecond or two, from an access that will fault, which is timed.
@@ -42,7 +43,7 @@ struct edm_replay {
     edm_replay_config c;
     const uint16_t *words; /* the pager's, to look at without its lock */
     _Atomic uint32_t *versions;
-    uint32_t page_words;
+    uint32_t page_words, pages;
     int told, by_tid; /* see run_told(); a thread takes the references of its tid */
     _Atomic uint64_t next, progress; /* chunks given out; references done */
     _Atomic int stop;
@@ -62,8 +63,13 @@ static uint64_t initial(const edm_replay *j, uint32_t page, uint32_t word) {
     return j->c.fill ? number_of(j, page, LOCKED | word) : 0; /* versions stay below LOCKED */
 }
 
-static volatile uint64_t *word_at(const edm_replay *j, uint32_t page, uint32_t word) {
-    return (volatile uint64_t *)edm_at(j->region, page) + word;
+/* Other threads read and write the same words: each access is one load or store. */
+static uint64_t word_of(const edm_replay *j, uint32_t page, uint32_t word) {
+    return __atomic_load_n((uint64_t *)edm_at(j->region, page) + word, __ATOMIC_RELAXED);
+}
+
+static void set_word(const edm_replay *j, uint32_t page, uint32_t word, uint64_t number) {
+    __atomic_store_n((uint64_t *)edm_at(j->region, page) + word, number, __ATOMIC_RELAXED);
 }
 
 /* What `word` of a page at `version` holds: the number of the newest version that wrote there. */
@@ -72,11 +78,35 @@ static uint64_t expected(const edm_replay *j, uint32_t page, uint32_t version, u
     return version > back ? number_of(j, page, version - back) : initial(j, page, word);
 }
 
+static int same_page(const edm_replay *j, uint32_t page, uint32_t version) {
+    int same = 1;
+    for (uint32_t word = 0; word < j->page_words; word++)
+        same &= word_of(j, page, word) == expected(j, page, version, word);
+    return same;
+}
+
+/* Its version, which nobody else changes until it is set again without the bit. */
+static uint32_t lock_version(edm_replay *j, uint32_t page) {
+    uint32_t v = atomic_load_explicit(&j->versions[page], memory_order_relaxed);
+    for (int i = 0;; i++) {
+        v &= ~LOCKED;
+        if (atomic_compare_exchange_weak_explicit(&j->versions[page], &v, v | LOCKED, memory_order_acquire,
+                                                  memory_order_relaxed)) return v;
+        if (i % 64 == 63) sched_yield();
+    }
+}
+
 static void read_page(struct worker *w, uint32_t page) {
     edm_replay *j = w->job;
+    if (j->c.whole) {
+        uint32_t v = lock_version(j, page);
+        w->wrong += !same_page(j, page, v);
+        atomic_store_explicit(&j->versions[page], v, memory_order_release);
+        return;
+    }
     uint32_t mask = j->page_words - 1;
     uint32_t v = atomic_load_explicit(&j->versions[page], memory_order_acquire) & ~LOCKED;
-    uint64_t seen = *word_at(j, page, v & mask);
+    uint64_t seen = word_of(j, page, v & mask);
     if (seen == (v ? number_of(j, page, v) : initial(j, page, 0))) return;
     uint32_t later = atomic_load_explicit(&j->versions[page], memory_order_acquire) & ~LOCKED;
     w->wrong += later - v < mask;
@@ -84,17 +114,9 @@ static void read_page(struct worker *w, uint32_t page) {
 
 static void write_page(struct worker *w, uint32_t page) {
     edm_replay *j = w->job;
-    uint32_t v = atomic_load_explicit(&j->versions[page], memory_order_relaxed);
-    if (j->c.threads > 1) {
-        for (int i = 0;; i++) {
-            v &= ~LOCKED;
-            if (atomic_compare_exchange_weak_explicit(&j->versions[page], &v, v | LOCKED, memory_order_acquire,
-                                                      memory_order_relaxed)) break;
-            if (i % 64 == 63) sched_yield();
-        }
-    }
+    uint32_t v = j->c.threads > 1 ? lock_version(j, page) : atomic_load_explicit(&j->versions[page], memory_order_relaxed);
     v = (v + 1) & ~LOCKED;
-    *word_at(j, page, v & (j->page_words - 1)) = number_of(j, page, v);
+    set_word(j, page, v & (j->page_words - 1), number_of(j, page, v));
     atomic_store_explicit(&j->versions[page], v, memory_order_release);
 }
 
@@ -202,13 +224,11 @@ static void whole_pages(edm_replay *j, int fill, uint64_t *good, uint64_t *bad) 
         page++;
     }
     edm_guard_set(&poisoned);
-    for (; page < j->region->pages && !j->stop; page++) {
-        uint32_t v = j->versions[page];
+    for (; page < j->pages && !j->stop; page++) {
         int same = 1;
-        for (uint32_t word = 0; word < j->page_words; word++) {
-            if (fill) *word_at(j, page, word) = initial(j, page, word);
-            else same &= *word_at(j, page, word) == expected(j, page, v, word);
-        }
+        if (fill)
+            for (uint32_t word = 0; word < j->page_words; word++) set_word(j, page, word, initial(j, page, word));
+        else same = same_page(j, page, j->versions[page]);
         if (good) *good += (uint64_t)same;
         if (bad) *bad += (uint64_t)!same;
     }
@@ -246,8 +266,9 @@ static void free_job(edm_replay *j) {
 
 edm_replay *edm_replay_start(edm_region *r, const edm_replay_config *config, char *why, size_t why_size) {
     const char *bad = NULL;
+    uint32_t pages = config->pages && config->pages < r->pages ? config->pages : r->pages;
     for (uint64_t i = 0; i < config->refs.n && !bad; i++)
-        if (config->refs.page[i] >= r->pages) bad = "the trace touches pages beyond the region";
+        if (config->refs.page[i] >= pages) bad = "the trace touches pages beyond the region";
     if (!config->threads || config->threads > 1024) bad = "threads must be 1 .. 1024";
     if (r->lockstep && (config->threads != 1 || config->fill)) bad = "lockstep takes one thread, and pages that begin as zeros";
     edm_replay *j = bad ? NULL : calloc(1, sizeof *j);
@@ -256,6 +277,7 @@ edm_replay *edm_replay_start(edm_region *r, const edm_replay_config *config, cha
         j->c = *config;
         j->words = edm_page_words(r->pager);
         j->page_words = r->page_size / 8;
+        j->pages = pages;
         j->told = r->lockstep || edm_config_of(r->pager)->observe == EDM_OBSERVE_EXACT;
         j->by_tid = config->tid && config->threads > 1 && !j->told;
         j->versions = calloc(r->pages, sizeof *j->versions);

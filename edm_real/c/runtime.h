@@ -102,7 +102,9 @@ typedef struct edm_replay_config {
                               observation: chunks dealt in turn */
     uint32_t threads;
     uint32_t chunk;        /* references a thread takes at a time, when tid is NULL */
+    uint32_t pages;        /* fill and verify these many pages; the others are somebody else's. 0: all */
     uint8_t fill;          /* every page gets content first, outside of what is timed */
+    uint8_t whole;         /* each read looks at all of the page, under the page's lock (slow) */
     uint64_t seed;
 } edm_replay_config;
 
