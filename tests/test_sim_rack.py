@@ -247,5 +247,5 @@ def test_a_broken_invariant_names_the_seed() -> None:
     made = Model(experiment(emus=1, seed=17), Costs())
     made.env.run()
     made.dms.units[1].pages.clear()
-    with pytest.raises(EdmError, match="not on unit 1 .*--seed 17"):
+    with pytest.raises(EdmError, match=r"not on unit 1 .*--seed 17"):
         made.run()
