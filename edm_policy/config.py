@@ -189,14 +189,19 @@ class PolicyConfig:
         )
 
     def as_c(self) -> object:
-        """The edm_config struct; the configuration must be resolved."""
+        """The edm_config struct."""
+        c = ffi.new("edm_config *")
+        self.fill(c)
+        return c
+
+    def fill(self, c: Any) -> None:
+        """Fills an edm_config struct of any extension that has one."""
         if self.observe == "auto" or self.high is None or self.low is None:
-            return self.resolved().as_c()
+            return self.resolved().fill(c)
         evict, prefetch = str(self.evict), str(self.prefetch)
         for spec in (evict, prefetch):
             if len(spec.encode()) >= lib.EDM_NAME_MAX:
                 raise UsageError(f"'{spec}' is too long for a policy (95 characters at most)")
-        c = ffi.new("edm_config *")
         c.pages, c.low, c.high, c.limit = self.pages, self.low, self.high, self.limit
         c.batch, c.seed = self.batch, self.seed
         c.working_set = self.working_set
@@ -206,4 +211,3 @@ class PolicyConfig:
         c.dirty = DIRTY.index(self.dirty)
         c.evict = evict.encode()
         c.prefetch = prefetch.encode()
-        return c

@@ -87,7 +87,7 @@ def standard(base: Experiment, given: dict[str, Any]) -> list[Experiment]:
 
 def all_local(experiment: Experiment) -> Experiment:
     """The same workload with nothing paged out."""
-    return experiment.with_(local="100%", high="100%", low=None, lockstep=False)
+    return experiment.with_(local="100%", high="100%", low=None, lockstep=False, auto_min=0)
 
 
 def rows(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edm_policy.config import DIRTY, OBSERVE, PolicyConfig, evictor_info
+from edm_policy.config import PolicyConfig, evictor_info
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real._core import ffi, lib
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
@@ -62,7 +62,8 @@ class Region:
     back, "always" all. high, low: LPET's watermarks, in pages or shares of local. reclaim:
     "thread" (LPET runs beside the program) or "faulter" (the fault that reaches the high
     watermark does its work). lockstep: reclaim before the faulting thread goes on. deadline_s:
-    how long a store is asked again before its page counts as lost.
+    how long a store is asked again before its page counts as lost. policy: further fields of
+    PolicyConfig (working_set, auto_min ...).
 
     A lost page raises PageLostError from replay(), prefault() and close(). An access to one by
     other code (numpy) cannot raise: the process gets SIGBUS, as for a failing memory module;
@@ -91,6 +92,7 @@ class Region:
         deadline_s: float = 5.0,
         reclaim: str = "thread",
         page_size: int = PAGE_SIZE,
+        **policy: Any,
     ):
         self._raw: Any = None
         if faults not in FAULTS:
@@ -116,6 +118,7 @@ class Region:
             dirty=dirty,
             batch=batch,
             seed=seed,
+            **policy,
         ).resolved(offered="exact" if observe == "exact" else "idle")
         self.pages = pages
         self.nbytes = pages * page_size
@@ -124,7 +127,7 @@ class Region:
         self.lockstep = lockstep
         self.seed = seed
         config = ffi.new("edm_region_config *")
-        _fill_policy(config.policy, self.config)
+        self.config.fill(config.policy)
         config.page_size = page_size
         config.handlers = handlers
         config.faults = FAULTS.index(faults)
@@ -489,17 +492,6 @@ class _Closer:
     def __call__(self, _memory: Any) -> None:
         if os.getpid() == self.pid:
             lib.edm_region_close(self.raw)
-
-
-def _fill_policy(c: Any, config: PolicyConfig) -> None:
-    """This extension's edm_config from a resolved configuration."""
-    c.pages, c.low, c.high, c.limit = config.pages, config.low, config.high, config.limit
-    c.batch, c.seed = config.batch, config.seed
-    c.observe, c.dirty = OBSERVE.index(config.observe), DIRTY.index(config.dirty)
-    for field, spec in (("evict", config.evict), ("prefetch", config.prefetch)):
-        if len(spec.encode()) >= lib.EDM_NAME_MAX:
-            raise UsageError(f"'{spec}' is too long for a policy (95 characters at most)")
-        setattr(c, field, spec.encode())
 
 
 def _open_error(code: int, why: str) -> EdmError:

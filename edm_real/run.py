@@ -39,6 +39,7 @@ def run(
             "network: real memory has no model of one yet; leave it out, or use edm_sim"
         )
     sizes, policy, workload = experiment.resolve(), experiment.policy, experiment.workload
+    config = experiment.policy_config().resolved()
     with Region(
         sizes.pages,
         local=sizes.limit,
@@ -50,9 +51,13 @@ def run(
         lockstep=experiment.run.lockstep,
         high=sizes.high,
         low=sizes.low,
-        observe=experiment.policy_config().resolved().observe,
+        observe=config.observe,
         batch=policy.batch,
         seed=workload.seed,
+        working_set=config.working_set,
+        auto_min=config.auto_min,
+        auto_target=config.auto_target,
+        auto_interval=config.auto_interval,
     ) as region:
         if resident:
             region.prefault(write=True)

@@ -1,7 +1,8 @@
 """An experiment: one TOML file (or a set of options) that both worlds run.
 
     [memory]    region, local
-    [policy]    evict, prefetch, low, high, limit, observe, dirty, batch
+    [policy]    evict, prefetch, low, high, limit, observe, dirty, batch, working_set,
+                auto_min, auto_target, auto_interval
     [store]     url, network
     [workload]  trace, refs, threads, seed, writes
     [run]       faults, lockstep
@@ -45,7 +46,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Policy:
-    """low, high and limit follow from the local memory unless given."""
+    """low, high and limit follow from the local memory unless given.
+
+    working_set: count refault distances. auto_min above 0 lets the limit move by itself
+    between that and the local memory (see PolicyConfig).
+    """
 
     evict: str = "lpet"
     prefetch: str = "none"
@@ -55,6 +60,10 @@ class Policy:
     observe: str = "auto"
     dirty: str = "exact"
     batch: int = 64
+    working_set: bool = False
+    auto_min: Size = 0
+    auto_target: int = 0
+    auto_interval: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ _CHOICES = {
     "dirty": ("exact", "always"),
     "faults": ("upcall", "monitor"),
 }
-_LEAST = {"refs": 1, "threads": 1, "seed": 0, "batch": 1}
+_LEAST = {"refs": 1, "threads": 1, "seed": 0, "batch": 1, "auto_target": 0, "auto_interval": 0}
 _ALIASES = {"store": "url", "pages": "region"}
 
 
@@ -261,6 +270,10 @@ class Experiment:
             dirty=policy.dirty,
             batch=policy.batch,
             seed=self.workload.seed,
+            working_set=policy.working_set,
+            auto_min=parse_pages(policy.auto_min, sizes.limit, "auto_min", least=0),
+            auto_target=policy.auto_target,
+            auto_interval=policy.auto_interval,
         )
 
     def _region_pages(self) -> int:
@@ -315,7 +328,7 @@ def _check(key: str, value: Any) -> None:
     """Refuse a value of the wrong kind or range, naming the key."""
     if key in _SIM_KEYS:
         check_sim(key, value)
-    elif key in ("region", "local", "low", "high", "limit"):
+    elif key in ("region", "local", "low", "high", "limit", "auto_min"):
         parse_pages(value, base=2**32, what=key, least=0)
     elif key in _CHOICES:
         if value not in _CHOICES[key]:
@@ -326,9 +339,9 @@ def _check(key: str, value: Any) -> None:
     elif key == "writes":
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise UsageError(f"writes: {value!r} must be a share from 0 to 1")
-    elif key == "lockstep":
+    elif key in ("lockstep", "working_set"):
         if not isinstance(value, bool):
-            raise UsageError(f"lockstep: {value!r} must be true or false")
+            raise UsageError(f"{key}: {value!r} must be true or false")
     elif key == "network" and isinstance(value, Mapping):
         for name, number in value.items():
             if name not in NETWORK_KEYS:

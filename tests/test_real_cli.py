@@ -241,7 +241,7 @@ def test_ctrl_c_ends_bench_within_two_seconds_and_leaves_nothing(tmp_path, after
     _, errors = bench.communicate(timeout=20)
     took = time.monotonic() - started
     assert took < 2, f"{took:.1f} s"
-    if after_s > 1:  # before that Python itself may still be importing
-        assert bench.returncode == 130
-        assert "Traceback" not in errors
+    # Python may still be importing, on a loaded machine for seconds: then it ends by the signal.
+    assert bench.returncode in (130, -signal.SIGINT)
+    assert bench.returncode != 130 or "Traceback" not in errors
     assert list(folder.iterdir()) == []

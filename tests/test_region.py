@@ -405,7 +405,7 @@ def test_ctrl_c_ends_a_replay_within_a_second() -> None:
     ("options", "says"),
     [
         ({"evict": "nosuch"}, "unknown evictor 'nosuch'"),
-        ({"store": "nosuch:"}, "unknown store 'nosuch:'; there are: mem: file:PATH"),
+        ({"store": "nosuch:"}, "unknown store 'nosuch:'; there are: mem: file:"),
         ({"low": 300, "high": 200}, "must be low < high <= limit"),
         ({"evict": "lru", "observe": "faults"}, "needs observation idle"),
         ({"store": "mem:x"}, "takes nothing after the colon"),
