@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from edm_policy import EdmError, UsageError
+from edm_sim import sweep_command
 from edm_sim.mrc import DEFAULT_SIZES, miss_ratio_curve
 from edm_sim.run import run
-from edm_sim.sweep import sweep
-from edm_workload import Experiment, trace_from
+from edm_workload import trace_from
 from edm_workload.cli import add_common_options, experiment_from_args, run_cli
 from edm_workload.metadata import collect
 from edm_workload.result import print_table, rows_table, save, table_console
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_mrc(commands)
-    _add_sweep(commands)
+    sweep_command.add(commands)
     args = parser.parse_args(argv)
     return run_cli(lambda: args.command(args))
 
@@ -91,31 +91,6 @@ def _mrc(args: argparse.Namespace) -> None:
     if args.plot:
         _plot(args.plot, curve, trace.name)
     rows = curve.to_dict("records")
-    table_console().print(rows_table([{str(k): v for k, v in row.items()} for row in rows]))
-
-
-def _add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("sweep", help="lists as values: every combination, on all cores")
-    parser.add_argument("experiment", metavar="EXPERIMENT.toml")
-    parser.add_argument("-o", "--output", metavar="OUT.parquet", required=True)
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (all cores)")
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(command=_sweep)
-
-
-def _sweep(args: argparse.Namespace) -> None:
-    live = not args.quiet and sys.stderr.isatty()
-
-    def progress(done: int, total: int) -> None:
-        print(f"\r{done}/{total} points\033[K", end="", file=sys.stderr)
-
-    points = list(Experiment.grid(args.experiment))
-    table = sweep(points, args.output, jobs=args.jobs, progress=progress if live else None)
-    if live:
-        print(file=sys.stderr)
-    varied = [name for name in table.columns if "." in name]
-    columns = [*varied, "faults", "evictions", "elapsed_s", "latency_us_mean", "latency_us_p99"]
-    rows = table[columns].to_dict("records")
     table_console().print(rows_table([{str(k): v for k, v in row.items()} for row in rows]))
 
 

@@ -1,0 +1,74 @@
+"""Worker processes that end with their parent: by Ctrl-C, an error, or when it is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import connection, process
+from types import TracebackType
+
+
+class WorkerPool:
+    """A ProcessPoolExecutor as a context. Left by an exception, its workers are ended at once,
+    whatever they are at; otherwise they have nothing left to do.
+    """
+
+    def __init__(self, workers: int):
+        # Spawned, not forked: this process has threads (Arrow's, a notebook's).
+        context = multiprocessing.get_context("spawn")
+        before = set(multiprocessing.active_children())
+        self.executor = ProcessPoolExecutor(workers, context, initializer=_begin)
+        with _interrupts_ignored():
+            self.executor.submit(_nothing)  # starts all of the workers
+        self._workers: list[process.BaseProcess] = [
+            child for child in multiprocessing.active_children() if child not in before
+        ]
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            for worker in self._workers:
+                worker.terminate()
+        self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _begin() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and without a parent it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started in here ignore Ctrl-C from their first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can say so; a worker that is importing then says it itself
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
