@@ -17,7 +17,7 @@ from edm_workload.cli import (
 )
 from edm_workload.experiment import Experiment
 from edm_workload.metadata import collect
-from edm_workload.result import save
+from edm_workload.result import Result, save
 
 
 class Progress:
@@ -54,11 +54,38 @@ def bench_command(args: argparse.Namespace) -> int:
 
     doctor.require()
     metadata = collect()
+    if args.versus:
+        return _versus(args, metadata)
     if args.experiment:
         experiments = [experiment_from_args(args)]
     else:
         experiments = bench.standard(Experiment(), given_options(args))
     _run_rows(experiments, args, metadata, with_floor=True)
+    return 0
+
+
+def _versus(args: argparse.Namespace, metadata: dict[str, Any]) -> int:
+    """bench --versus; -o gets our Results, and the rows as metadata["versus"]."""
+    from edm_real import versus
+
+    experiment = (
+        experiment_from_args(args) if args.experiment else versus.standard(given_options(args))
+    )
+    experiment.policy_config().resolved()
+    results: list[Result] = []
+    with Progress(args.quiet) as progress:
+        rows = versus.table(
+            experiment,
+            args.repeats or versus.REPEATS,
+            results.append,
+            kinds=args.kinds.split(",") if args.kinds else versus.KINDS,
+            busy=args.busy,
+            folder=args.folder,
+            progress=progress,
+        )
+    versus.print_table(experiment, rows)
+    if args.output:
+        save(args.output, results, {**metadata, "versus": rows})
     return 0
 
 
@@ -103,6 +130,13 @@ def _run_rows(
     bench.check(done)
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m edm_real", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -113,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="what paging costs on this machine")
     bench.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    against = bench.add_argument_group("against the kernel's own paging (root)")
+    against.add_argument("--versus", action="store_true", help="in turn with kernel swap and mmap")
+    against.add_argument("--repeats", type=_count, metavar="N", help="runs of each (5)")
+    against.add_argument("--kinds", metavar="A,B", help="zram,swapfile,mmap")
+    against.add_argument("--busy", action="store_true", help="a process computes on another core")
+    against.add_argument("--folder", default="/var/tmp", help="for swap files, on a disk")
     add_common_options(bench)
     bench.set_defaults(run=bench_command)
 

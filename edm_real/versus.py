@@ -21,21 +21,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edm_policy.errors import CannotError, EdmError, UsageError
+from edm_real.run import run
 from edm_real.versus_machine import PAGE, Machine
+from edm_workload import Experiment, Result
 from edm_workload.metadata import LOADED
-
-if TYPE_CHECKING:
-    from edm_workload import Experiment, Result
+from edm_workload.result import rows_table, table_console
 
 KINDS = ("zram", "swapfile", "mmap")
 REPEATS = 5
+PAGES, REFS = 16384, 100_000
 TOUCH_FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "versus"
 RUN_S_MAX = 600
 KILLED_MAX = 2
@@ -298,20 +298,35 @@ def baselines(
     return compare(access, kinds=kinds, **more)
 
 
-def table(experiment: Experiment, repeats: int = REPEATS, **more: Any) -> list[Row]:
+def standard(given: dict[str, Any]) -> Experiment:
+    """What `bench --versus` runs without an experiment: read-modify-write, uniform, 25 % local."""
+    return Experiment().with_(
+        **{"trace": "uniform", "pages": PAGES, "refs": REFS, "local": "25%", "writes": 1.0} | given
+    )
+
+
+def table(
+    experiment: Experiment,
+    repeats: int = REPEATS,
+    keep: Callable[[Result], None] = lambda result: None,
+    **more: Any,
+) -> list[Row]:
     """`bench --versus`: an experiment on edm_real and on the kernel's paging; rows of compare().
 
     The kernel's side starts from untouched memory, as a region does. Our row's percentiles are
-    left out: a Result's are of faults, not of accesses. more: kinds, busy, folder, progress.
-    Raises UsageError for several threads: touch has one.
+    left out: a Result's are of faults, not of accesses. keep: is given each of our Results.
+    more: kinds, busy, folder, progress. Raises UsageError for several threads (touch has one)
+    and for no repeats.
     """
     if experiment.workload.threads != 1:
         raise UsageError("versus compares one thread; leave out --threads")
-    run: Callable[[Experiment], Result] = import_module("edm_real.run").run
+    if repeats < 1:
+        raise UsageError(f"repeats: {repeats}; at least 1")
     trace, sizes = experiment.trace, experiment.resolve()
 
     def own() -> Row:
         result = run(experiment)
+        keep(result)
         if result.verified is False:
             raise EdmError("versus: edm_real's page contents were NOT as written; please report it")
         return {"accesses": result.refs, "elapsed_s": result.elapsed_s, "faults": result.faults}
@@ -319,3 +334,21 @@ def table(experiment: Experiment, repeats: int = REPEATS, **more: Any) -> list[R
     write = np.zeros(len(trace), dtype=bool) if trace.write is None else trace.write
     access = Access((trace.page, write), sizes.pages, sizes.limit, fill="none")
     return compare(access, own, repeats=repeats, **more)
+
+
+COLUMNS = (
+    *("kind", "mean_us", "least_us", "most_us", "p50_us", "p99_us", "own_ratio", "runs"),
+    *("refs", "faults", "major_faults", "resident_pages", "load"),
+)
+
+
+def print_table(experiment: Experiment, rows: Sequence[Row]) -> None:
+    """Rows of table() to stdout, and a line with the reason for each kind that was refused."""
+    sizes = experiment.resolve()
+    title = f"{experiment.workload.trace}: {sizes.limit} of {sizes.pages} pages local"
+    done = [row for row in rows if "refused" not in row]
+    table_console().print(rows_table(done, COLUMNS, title))
+    for row in rows:
+        if "refused" in row:
+            print(f"{row['kind']}: refused: {row['refused']}")
+    print("medians of the runs, in turn; own_ratio: edm's mean time over this kind's")

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -316,7 +315,7 @@ def test_table_gives_the_kernel_the_experiments_own_accesses(
     def run(given: Experiment) -> Result:
         return Result("real", given.workload.trace, refs=5000, elapsed_s=0.5, verified=True)
 
-    monkeypatch.setitem(sys.modules, "edm_real.run", SimpleNamespace(run=run))
+    monkeypatch.setattr(versus, "run", run)
     ours, theirs = versus.table(experiment, 1, kinds=["mmap"], folder=tmp_path)
     assert ours["mean_us"] == 100 and ours["own_ratio"] == 1
     assert (theirs["pages"], theirs["local"], theirs["refs"]) == (1024, 512, 5000)
@@ -350,3 +349,33 @@ def test_table_refuses_threads() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown kind tape"):
         versus.baselines("uniform", 64, 16, kinds=["tape"])
+
+
+def test_bench_versus_prints_a_row_a_kind_and_writes_json(tmp_path: Path) -> None:
+    try_all(tmp_path, "cgroup")
+    out = tmp_path / "out.json"
+    command = [
+        *(sys.executable, "-m", "edm_real", "bench", "--versus", "--repeats", "2", "-o", str(out)),
+        *("--kinds", "mmap", "--folder", str(tmp_path), "--pages", "1024", "--refs", "3000"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    ours, theirs = document["metadata"]["versus"]
+    assert (ours["kind"], theirs["kind"]) == ("edm", "mmap")
+    assert ours["runs"] == theirs["runs"] == len(document["results"]) == 2
+    assert ours["local"] * 4 == ours["pages"] == 1024
+    assert f"{theirs['own_ratio']:.3g}" in done.stdout
+
+
+def test_a_refused_kind_is_a_line_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"kind": "edm", "mean_us": 1.0}, {"kind": "zram", "refused": "no zram here"}]
+    versus.print_table(Experiment.from_options(pages=64, refs=10), rows)
+    assert "zram: refused: no zram here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("repeats", ["0", "x"])
+def test_bench_versus_wants_a_number_of_repeats(repeats: str) -> None:
+    command = [sys.executable, "-m", "edm_real", "bench", "--versus", "--repeats", repeats]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
