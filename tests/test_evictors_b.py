@@ -111,6 +111,10 @@ def test_misses_are_those_computed_elsewhere(trace: str) -> None:
         assert {name: count(name, page, int(size)) for name in want} == want
 
 
+# lirs by default reproduces counts for which more pages than frames are resident at times.
+WITHIN = {"lirs": "lirs:quirk=1"}
+
+
 @settings(deadline=None, max_examples=100)
 @given(trace=st.lists(st.integers(0, 40), max_size=300), size=st.integers(1, 20))
 def test_belady_is_never_beaten(trace: list[int], size: int) -> None:
@@ -118,7 +122,7 @@ def test_belady_is_never_beaten(trace: list[int], size: int) -> None:
     best = run("belady", page, size, pages=41).stats()["faults"]
     for name in evictors():
         try:
-            pager = run(name, page, size, pages=41)
+            pager = run(WITHIN.get(name, name), page, size, pages=41)
         except UsageError:  # a size it refuses, in words
             continue
         assert pager.stats()["faults"] >= best, name

@@ -197,11 +197,8 @@ EDM_INLINE uint64_t edm_consume_with(edm_pager *p, const edm_evictor *ev, const 
     return i;
 }
 
-/* One eviction of the classical cache: choose, leave, gone. */
-EDM_INLINE int edm_classic_evict(edm_pager *p, const edm_evictor *ev) {
-    int64_t victim = ev->choose(p);
-    if (EDM_UNLIKELY(victim < 0)) return -1;
-    uint32_t page = (uint32_t)victim;
+/* A page that is in no list of the evictor any more leaves the classical cache. */
+EDM_INLINE void edm_classic_gone(edm_pager *p, uint32_t page) {
     uint16_t w = p->word[page];
     edm_move(p, page, EDM_LEAVING);
     if (EDM_UNLIKELY(w & EDM_PREFETCHED)) edm_prefetch_lost(p, page);
@@ -215,6 +212,13 @@ EDM_INLINE int edm_classic_evict(edm_pager *p, const edm_evictor *ev) {
     edm_note_left(p, page);
     edm_move(p, page, w & EDM_COPY ? EDM_REMOTE : EDM_NEW);
     p->word[page] = (uint16_t)((p->word[page] & ~EDM_DIRTY) | (w & EDM_COPY));
+}
+
+/* One eviction of the classical cache; else what choose() answered: EDM_NONE, EDM_AGAIN, EDM_STAY. */
+EDM_INLINE int edm_classic_evict(edm_pager *p, const edm_evictor *ev) {
+    int64_t victim = ev->choose(p);
+    if (EDM_UNLIKELY(victim < 0)) return (int)victim;
+    edm_classic_gone(p, (uint32_t)victim);
     return 0;
 }
 
@@ -253,8 +257,11 @@ EDM_INLINE uint64_t edm_classic_with(edm_pager *p, const edm_evictor *ev, const 
         edm_note_miss(p, page);
         if (p->lspt >= p->limit) {
             p->session++;
-            while (p->lspt > p->low && !p->stopped)
-                if (edm_classic_evict(p, ev)) p->stopped = 1;
+            while (p->lspt > p->low && !p->stopped) {
+                int none = edm_classic_evict(p, ev);
+                if (EDM_UNLIKELY(none == EDM_STAY)) break;
+                if (EDM_UNLIKELY(none)) p->stopped = 1;
+            }
         }
         if (EDM_UNLIKELY(p->stopped)) {
             p->out = NULL;

@@ -246,7 +246,11 @@ uint32_t edm_prefetcher_count(void);
 const edm_prefetcher *edm_prefetcher_at(uint32_t i);
 const edm_prefetcher *edm_prefetcher_named(const char *name);
 
-enum { EDM_NONE = -1, EDM_AGAIN = -2 };
+enum { /* what choose() answers instead of a page */
+    EDM_NONE = -1,  /* there is none */
+    EDM_AGAIN = -2, /* carry out the commands first, then ask again */
+    EDM_STAY = -3   /* nobody leaves, the limit notwithstanding: only in a loop of its own (evict_lirs.c) */
+};
 
 /* An eviction policy. Hooks run inside an event, never allocate, never call back into
  * the event functions. Pages enter by insert(), and leave by choose() or remove(). */

@@ -17,12 +17,14 @@ Reference to x:
   After each: while |S| > 2C and S has non-resident entries: that which became non-resident first is
       taken off S (nothing is pruned by it).
 
+A page that becomes LIR where there was none (lirs = 1, after a demotion): PRUNE.
+
 The paper demotes nothing when a page of Q that is not in S is hit. The implementation behind
 the counts of expected.json does, although x stays HIR, and this is the default. Two effects:
 the demotion may EVICT on a hit, and the next stranger becomes LIR (C - 1 are resident until then).
 With hirs = 1 (C < 200) it would push out x itself: that is what quirk decides.
 
-Parameters: quirk (default 1).
+Parameters: quirk (default 2).
   0  as the paper: no DEMOTE at that hit.
   1  DEMOTE at that hit if hirs >= 2; as the paper if hirs = 1. Never more than C resident.
   2  DEMOTE at that hit always. With hirs = 1, x leaves Q, but counts as resident as long as it is
@@ -47,7 +49,7 @@ class Lirs(Reference):
     name = "lirs"
     minimum = 2
 
-    def __init__(self, size: int, quirk: int = 1) -> None:
+    def __init__(self, size: int, quirk: int = 2) -> None:
         super().__init__(size)
         if quirk not in (0, 1, 2):
             raise ValueError(f"quirk is 0, 1 or 2, got {quirk}")
@@ -107,6 +109,8 @@ class Lirs(Reference):
         self.demote()
         self.stack[page] = LIR
         self.lir_count += 1
+        if self.lir_count == 1:
+            self.prune()
 
     def demote(self) -> None:
         """Make room for one more LIR page."""
