@@ -43,6 +43,7 @@ static int64_t choose(edm_pager *p) {
     edm_frames *f = p->ev_mem;
     while (f->count) {
         uint32_t page = edm_frames_look(f);
+        edm_frames_warm(p, f);
         int used = edm_used(p, page);
         if (used == EDM_BUSY) return EDM_AGAIN;
         edm_frames_step(f);
@@ -55,6 +56,11 @@ static int64_t choose(edm_pager *p) {
 }
 
 static int check(const edm_pager *p) { return edm_frames_check(p, p->ev_mem); }
+
+static void warm(edm_pager *p, uint32_t page) {
+    edm_frames *f = p->ev_mem;
+    __builtin_prefetch(&f->where[page], 1);
+}
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_clock, r, i); }
 static uint64_t classic(edm_pager *p, const edm_refs *r) { return edm_classic_with(p, &edm_clock, r); }
@@ -78,6 +84,7 @@ static const edm_evictor edm_clock = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "the hand marks mapped pages and takes idle ones, so new pages have one round too; "
                  "under faults it is FIFO",
 };

@@ -24,6 +24,11 @@ static int64_t choose(edm_pager *p) {
     uint32_t victim = l[p->pages].prev;
     if (victim == p->pages) return EDM_NONE;
     edm_list_remove(l, victim);
+    uint32_t next = l[p->pages].prev; /* the victims after this one are known: bring in what their leaving needs */
+    if (EDM_LIKELY(next != p->pages)) {
+        __builtin_prefetch(&p->word[next], 1);
+        __builtin_prefetch(&l[l[next].prev], 1);
+    }
     return victim;
 }
 
@@ -31,6 +36,11 @@ static void remove_page(edm_pager *p, uint32_t page) { edm_list_remove(p->ev_mem
 
 static int check(const edm_pager *p) {
     return edm_check_ring(p, p->ev_mem, p->pages, (uint32_t)edm_known_pages(p));
+}
+
+static void warm(edm_pager *p, uint32_t page) {
+    edm_link *l = p->ev_mem;
+    __builtin_prefetch(&l[page], 1);
 }
 
 static uint64_t consume(edm_pager *p, const edm_refs *r, uint64_t i) { return edm_consume_with(p, &edm_fifo, r, i); }
@@ -55,6 +65,7 @@ static const edm_evictor edm_fifo = {
     .consume = consume,
     .classic = classic,
     .check = check,
+    .warm = warm,
     .idle_note = "sees faults only, whatever is offered",
 };
 

@@ -56,6 +56,15 @@ EDM_INLINE void edm_frames_step(edm_frames *f) {
     if (++f->hand >= f->used) f->hand = 0;
 }
 
+/* The hand will be here soon: a hint. */
+EDM_INLINE void edm_frames_warm(const edm_pager *p, const edm_frames *f) {
+    uint32_t soon = f->hand + EDM_AHEAD;
+    if (EDM_LIKELY(soon < f->used)) {
+        uint32_t page = f->at[soon] & ~EDM_HOLE;
+        if (EDM_LIKELY(page < p->pages)) __builtin_prefetch(&p->word[page], 1);
+    }
+}
+
 /* The page under the hand; there must be one in the ring. */
 EDM_INLINE uint32_t edm_frames_look(edm_frames *f) {
     while (EDM_UNLIKELY(f->at[f->hand] & EDM_HOLE)) edm_frames_step(f);
