@@ -8,13 +8,14 @@ STAMP := $(VENV)/.installed
 MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
 C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
+PACKAGES := pkg-config libzstd-dev liblz4-dev redis-server
 ARGS ?=
 
 bench: $(STAMP)
 	@$(BIN)/python -m edm_real doctor || test $$? -eq 77
 	@$(BIN)/python -m edm_real bench $(ARGS)
 
-test: $(STAMP) floor
+test: deps $(STAMP) floor
 	@echo "gcc: warnings are errors"
 	@for f in edm_*/c/*.c; do gcc $(C_CHECK) -I edm_policy/c $$f || exit 1; done
 	$(BIN)/ruff check .
@@ -22,6 +23,15 @@ test: $(STAMP) floor
 	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks/*.ipynb) $(ARGS)
 
 setup: $(STAMP)
+
+# What more stores and their tests need, installed where apt-get and root are to be had. Never an
+# error: a store that was not built, and a test that is skipped, say so with the package's name.
+deps:
+	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ] || ! command -v dpkg >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && { apt-get update -qq; apt-get install -y -qq $$missing; } >/dev/null 2>&1; \
+	then echo "installed:$$missing"; rm -f $(STAMP); \
+	else echo "not installed, so some stores are left out: sudo apt install$$missing && make clean test"; fi
 
 floor:
 	@$(MAKE) --no-print-directory -C benchmarks/floor floor
@@ -50,4 +60,4 @@ $(STAMP): $(MADE) pyproject.toml setup.py $(C_SOURCES)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-.PHONY: bench test setup floor clean
+.PHONY: bench test setup deps floor clean

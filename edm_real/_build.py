@@ -6,6 +6,8 @@ state): the fault path decides without leaving C.
 
 import os
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 
 from cffi import FFI
@@ -19,6 +21,23 @@ declarations = policy["declarations"]
 CFLAGS: list[str] = policy["CFLAGS"]
 LDFLAGS: list[str] = policy["LDFLAGS"]
 C = HERE / "c"
+# pkg-config name -> macro. What is not there is left out; its store says so when it is asked for.
+OPTIONAL = {"libzstd": "EDM_HAVE_ZSTD", "liblz4": "EDM_HAVE_LZ4"}
+
+
+def pkg_config(*arguments: str) -> list[str] | None:
+    """Flags as pkg-config gives them; None where there is no such library, or no pkg-config."""
+    if not shutil.which("pkg-config"):
+        return None
+    done = subprocess.run(["pkg-config", *arguments], capture_output=True, text=True)
+    return done.stdout.split() if done.returncode == 0 else None
+
+
+for library, macro in OPTIONAL.items():
+    cflags, libs = pkg_config("--cflags", library), pkg_config("--libs", library)
+    if cflags is not None and libs is not None:
+        CFLAGS = [*CFLAGS, *cflags, f"-D{macro}"]
+        LDFLAGS = [*LDFLAGS, *libs]
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(POLICY_C / "pager.h"))
@@ -31,7 +50,7 @@ ffibuilder.set_source(
     include_dirs=[str(POLICY_C), str(C)],
     depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],
     extra_compile_args=[*CFLAGS, "-pthread"],
-    extra_link_args=[*LDFLAGS, "-pthread"],
+    extra_link_args=[*LDFLAGS, "-pthread", "-lm"],
 )
 
 if __name__ == "__main__":

@@ -153,15 +153,34 @@ def _tool(name: str, program: str, package: str, needed_for: str) -> Finding:
     return Finding(name, "limited", f"{program} not found", fix, needed_for)
 
 
+def _store(name: str, url: str, package: str) -> Finding:
+    """Whether a store that needs a library was built with it."""
+    from edm_real._core import ffi, lib
+
+    why = ffi.new("char[512]")
+    store = lib.edm_store_open(url.encode(), 4096, 1, why, 512)
+    if store == ffi.NULL:
+        fix = f"sudo apt install pkg-config {package} && make clean setup"
+        return Finding(name, "limited", ffi.string(why).decode(), fix, "other stores work")
+    store.ops.close(store)
+    return Finding(name, "ready", "built in")
+
+
 def examine() -> Report:
     """Looks at everything. Never raises for a machine that lacks something."""
     findings = [_userfaultfd()]
     if findings[0].state != "missing":
         ability = _ability()
         findings += [_upcall(ability), _monitor(ability), *_kernel(ability)]
+    if platform.system() == "Linux":
+        findings += [
+            _store("zstd+mem:", "zstd+mem:", "libzstd-dev"),
+            _store("lz4+mem:", "lz4+mem:", "liblz4-dev"),
+        ]
     findings += [
         _tool("gcc", "gcc", "gcc", "bench shows no row of the bare floor"),
         _tool("valgrind", "valgrind", "valgrind", "only edm_workload capture needs it"),
+        _tool("redis-server", "redis-server", "redis-server", "a server elsewhere does as well"),
     ]
     return Report(findings)
 

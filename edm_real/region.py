@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from edm_policy.config import PolicyConfig, evictor_info
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real._core import ffi, lib
+from edm_real.store_url import redacted, resolved
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Region:
         ).resolved(offered="exact" if observe == "exact" else "idle")
         self.pages = pages
         self.nbytes = pages * page_size
-        self.store_url = store
+        self.store_url = redacted(store)
         self.faults_mode = faults
         self.lockstep = lockstep
         self.seed = seed
@@ -136,7 +137,7 @@ class Region:
         config.deadline_ns = round(deadline_s * 1e9)
         why = ffi.new("char[512]")
         error = ffi.new("int *")
-        opened = lib.edm_store_open(store.encode(), page_size, pages, why, 512)
+        opened = lib.edm_store_open(resolved(store).encode(), page_size, pages, why, 512)
         if opened == ffi.NULL:
             text = ffi.string(why).decode()
             raise UsageError(text) if text.startswith("unknown store") else EdmError(text)

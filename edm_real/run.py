@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from edm_policy import save_log
-from edm_policy.errors import EdmError, UsageError
+from edm_policy.errors import EdmError
 from edm_policy.log import RECORD
 from edm_real.region import Region
+from edm_real.store_url import shaped
 from edm_workload import Experiment, Result
 
 _MORE = ("waits", "retries", "write_faults", "wakes", "marks", "poisoned", "discards")
@@ -34,16 +35,12 @@ def run(
     what is timed and counted (the all-local reference). on_progress(done, total) is called
     some times a second. Raises EdmError for what cannot be.
     """
-    if experiment.store.network != "none":
-        raise UsageError(
-            "network: real memory has no model of one yet; leave it out, or use edm_sim"
-        )
     sizes, policy, workload = experiment.resolve(), experiment.policy, experiment.workload
     config = experiment.policy_config().resolved()
     with Region(
         sizes.pages,
         local=sizes.limit,
-        store=experiment.store.url,
+        store=shaped(experiment.store.url, experiment.store.network, workload.seed),
         evict=policy.evict,
         prefetch=policy.prefetch,
         faults=experiment.run.faults,
@@ -75,7 +72,9 @@ def run(
                 values = replay()
                 region.log_to(None)
                 _save(log, region, records, workload.trace)
+        store_stats = region.stats()["store_stats"]
     extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
+    extra["store_stats"] = store_stats
     values["workload"] = workload.trace
     return Result(**{k: v for k, v in values.items() if k in _KEYS}, extra=extra)
 

@@ -34,7 +34,8 @@ typedef struct edm_store_io {
 
 typedef struct edm_store_stats {
     uint64_t gets, puts, dels, errors, bytes_in, bytes_out; /* bytes_in: put */
-    uint64_t pages, bytes_held;                             /* kept now */
+    uint64_t pages, bytes_held;                             /* kept now; their ratio is what packing wins */
+    uint64_t same;                                          /* of the pages: one repeated word, no bytes held */
 } edm_store_stats;
 
 typedef struct edm_store edm_store;
@@ -56,7 +57,7 @@ struct edm_store {
     uint64_t pages;     /* numbers 0 .. pages - 1 */
 };
 
-/* Opens a store by URL ("mem:", "file:PATH"). NULL with one line in `why` (what, why, the fix). */
+/* Opens a store by URL ("mem:", "file:PATH"; docs/stores.md). NULL with one line in `why` (what, why, the fix). */
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size);
 /* cffi-end */
 

@@ -175,4 +175,4 @@ static edm_store *open_file(const char *rest, uint32_t page_size, uint64_t pages
     return &f->base;
 }
 
-const edm_store_kind edm_store_file = {"file", "file:[PATH][?keep=1]", open_file};
+const edm_store_kind edm_store_file = {"file:", "file:[PATH][?keep=1]", open_file};

@@ -1,5 +1,6 @@
 /* store_mem.c: `mem:`, pages kept in this process, in one mapping laid out like the region.
  *
+ * With a cap (`mem:?cap=64MiB`) a page that would go beyond it gets -ENOSPC, and is not kept.
  * The kernel gives memory as pages first arrive. A byte per page tells whether it is there
  * and locks it, so that a reader sees the old page or the new one.
  */
@@ -19,6 +20,7 @@ struct mem {
     edm_store base;
     uint8_t *bytes;
     _Atomic uint8_t *state;
+    uint64_t most; /* pages */
     _Atomic uint64_t gets, puts, dels, errors, kept;
 };
 
@@ -39,19 +41,28 @@ static void unlock_page(struct mem *m, uint64_t page, uint8_t state) {
 
 static uint8_t *at(struct mem *m, uint64_t page) { return m->bytes + page * m->base.page_size; }
 
+/* Room for one page more, taken. */
+static int take_room(struct mem *m) {
+    if (atomic_fetch_add(&m->kept, 1) < m->most) return 1;
+    m->kept--;
+    return 0;
+}
+
 static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct mem *m = (struct mem *)s;
-    uint64_t more = 0;
+    int failed = 0;
     (void)deadline_ns;
     for (uint32_t i = 0; i < n; i++) {
-        more += !(lock_page(m, io[i].page) & PRESENT);
-        memcpy(at(m, io[i].page), io[i].data, s->page_size);
-        unlock_page(m, io[i].page, PRESENT);
-        io[i].result = 0;
+        uint8_t state = lock_page(m, io[i].page);
+        int fits = state & PRESENT || take_room(m);
+        if (fits) memcpy(at(m, io[i].page), io[i].data, s->page_size);
+        unlock_page(m, io[i].page, fits ? PRESENT : ABSENT);
+        io[i].result = fits ? 0 : -ENOSPC;
+        failed += !fits;
     }
     m->puts += n;
-    if (more) m->kept += more;
-    return 0;
+    if (failed) m->errors += (uint64_t)failed;
+    return -failed;
 }
 
 static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
@@ -115,13 +126,17 @@ static void *map(size_t bytes) {
 }
 
 static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
-    if (*rest) {
-        snprintf(why, why_size, "store mem:%s: mem: takes nothing after the colon", rest);
+    uint64_t cap = UINT64_MAX;
+    edm_url_option options[] = {{"cap", EDM_URL_SIZE, &cap}, {0}};
+    if (*rest && *rest != '?') {
+        snprintf(why, why_size, "store mem:%s: mem: takes no path; write mem: or mem:?cap=64MiB", rest);
         return NULL;
     }
+    if (edm_url_options(*rest ? rest + 1 : rest, options, "mem", why, why_size)) return NULL;
     struct mem *m = calloc(1, sizeof *m);
     if (m) {
         m->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE, page_size, pages};
+        m->most = cap / page_size;
         m->bytes = map(pages * page_size);
         m->state = map(pages);
         if (m->bytes && m->state) return &m->base;
@@ -131,4 +146,4 @@ static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages,
     return NULL;
 }
 
-const edm_store_kind edm_store_mem = {"mem", "mem:", open_mem};
+const edm_store_kind edm_store_mem = {"mem:", "mem:[?cap=64MiB]", open_mem};

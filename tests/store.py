@@ -1,0 +1,91 @@
+"""A store opened by URL, driven through its C contract with numpy arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from edm_real._core import ffi, lib
+from numpy.typing import NDArray
+
+from edm_real.store_url import resolved
+
+PAGE = 4096
+Pages = NDArray[np.uint8]
+
+
+class Store:
+    """pages numbers 0 .. pages - 1 of PAGE bytes. Calls return each page's result: 0 or -errno."""
+
+    def __init__(self, url: str, pages: int = 64):
+        why = ffi.new("char[512]")
+        self.raw = lib.edm_store_open(resolved(url).encode(), PAGE, pages, why, 512)
+        if self.raw == ffi.NULL:
+            raise ValueError(ffi.string(why).decode())
+
+    def _call(
+        self, name: str, pages: Sequence[int], data: Pages, deadline_s: float
+    ) -> list[int]:
+        items = ffi.new("edm_store_io[]", len(pages))
+        assert data.flags.c_contiguous and data.shape == (len(pages), PAGE)
+        base = ffi.cast("uintptr_t", ffi.from_buffer(data))
+        for k, page in enumerate(pages):
+            items[k].page = page
+            items[k].data = ffi.cast("void *", int(base) + k * PAGE)
+            items[k].result = -999  # a store must set it
+        deadline = time.monotonic_ns() + int(deadline_s * 1e9)
+        code = getattr(self.raw.ops, name)(self.raw, items, len(pages), deadline)
+        results = [items[k].result for k in range(len(pages))]
+        assert code == -sum(r != 0 for r in results), (code, results)
+        return results
+
+    def put(self, pages: Sequence[int], data: Pages, deadline_s: float = 5) -> list[int]:
+        return self._call("put", pages, data, deadline_s)
+
+    def get(self, pages: Sequence[int], deadline_s: float = 5) -> tuple[Pages, list[int]]:
+        """(bytes, results)"""
+        data = np.zeros((len(pages), PAGE), np.uint8)
+        return data, self._call("get", pages, data, deadline_s)
+
+    def delete(self, pages: Sequence[int], deadline_s: float = 5) -> list[int]:
+        return self._call("del", pages, np.zeros((len(pages), PAGE), np.uint8), deadline_s)
+
+    def sync(self, deadline_s: float = 5) -> int:
+        return int(self.raw.ops.sync(self.raw, time.monotonic_ns() + int(deadline_s * 1e9)))
+
+    def stats(self) -> dict[str, int]:
+        out = ffi.new("edm_store_stats *")
+        self.raw.ops.stats(self.raw, out)
+        return {name: int(getattr(out, name)) for name, _ in ffi.typeof("edm_store_stats").fields}
+
+    def close(self) -> None:
+        self.raw.ops.close(self.raw)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def store_or_skip(url: str, pages: int = 64) -> Store:
+    """The store, or a skip with its reason where it was not built."""
+    try:
+        return Store(url, pages)
+    except ValueError as error:
+        if "built without" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def random_pages(n: int, seed: int = 1) -> Pages:
+    """n pages that no compressor makes smaller."""
+    return np.random.default_rng(seed).integers(0, 256, (n, PAGE), dtype=np.uint8)
+
+
+def text_pages(n: int, seed: int = 1) -> Pages:
+    """n pages that compress well, each another."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(np.frombuffer(b"etaoin shrdlu", np.uint8), (n, PAGE // 8)).repeat(8, axis=1)

@@ -1,0 +1,166 @@
+"""The contract of store.h: every store passes these tests.
+
+A store of your own: add its URL to URLS (and what makes a server for it to `url`).
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.store import PAGE, Store, random_pages, store_or_skip, text_pages
+
+PAGES = 512
+URLS = [
+    "mem:",
+    "mem:?cap=64MiB",
+    "file:{tmp}/pages",
+    "zstd+mem:",
+    "zstd+mem:?level=3&cap=64MiB",
+    "lz4+mem:",
+    "shaped:p50=5us,p99=20us,gbit=100,mem:",
+]
+
+
+@pytest.fixture(params=URLS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with store_or_skip(request.param.format(tmp=tmp_path), PAGES) as s:
+        yield s
+
+
+def test_what_was_put_is_got(store: Store) -> None:
+    data = random_pages(3)
+    assert store.put([5, PAGES - 1, 0], data) == [0, 0, 0]
+    back, results = store.get([0, 5, PAGES - 1])
+    assert results == [0, 0, 0]
+    assert (back == data[[2, 0, 1]]).all()
+
+
+@pytest.mark.parametrize("byte", [0, 0x5A, 10, 13])
+def test_a_page_of_one_byte_comes_back(store: Store, byte: int) -> None:
+    data = np.full((2, PAGE), byte, np.uint8)
+    data[1, -1] ^= 1
+    assert store.put([1, 2], data) == [0, 0]
+    assert (store.get([1, 2])[0] == data).all()
+
+
+def test_any_byte_in_any_order_comes_back(store: Store) -> None:
+    data = np.arange(PAGE, dtype=np.uint8).reshape(1, PAGE)
+    store.put([7], data)
+    assert (store.get([7])[0] == data).all()
+
+
+def test_a_put_replaces_the_whole_page(store: Store) -> None:
+    for data in (random_pages(1), text_pages(1), np.zeros((1, PAGE), np.uint8), random_pages(1, 2)):
+        assert store.put([9], data) == [0]
+        assert (store.get([9])[0] == data).all()
+    assert store.stats()["pages"] == 1
+
+
+def test_a_page_that_was_never_put_is_not_found(store: Store) -> None:
+    store.put([1], random_pages(1))
+    assert store.get([1, 2, 1])[1] == [0, -errno.ENOENT, 0]
+
+
+def test_a_deleted_page_is_not_found(store: Store) -> None:
+    data = random_pages(3)
+    store.put([1, 2, 3], data)
+    assert store.delete([2, 3, 60]) == [0, 0, 0]
+    back, results = store.get([1, 2])
+    assert results == [0, -errno.ENOENT] and (back[0] == data[0]).all()
+    assert store.put([2], data[2:]) == [0] and (store.get([2])[0] == data[2]).all()
+
+
+def test_a_batch_of_every_page(store: Store) -> None:
+    data = np.concatenate([random_pages(PAGES // 2), text_pages(PAGES // 2)])
+    order = np.random.default_rng(3).permutation(PAGES).tolist()
+    assert set(store.put(order, data)) == {0}
+    back, results = store.get(order[::-1])
+    assert set(results) == {0} and (back == data[::-1]).all()
+
+
+def test_an_empty_batch_is_well(store: Store) -> None:
+    assert store.put([], random_pages(0)) == [] and store.get([])[1] == []
+
+
+def test_stats_count_pages(store: Store) -> None:
+    before = store.stats()
+    store.put([1, 2, 3], random_pages(3))
+    store.get([1, 2, 4])
+    store.delete([1])
+    after = store.stats()
+    assert [after[k] - before[k] for k in ("puts", "gets", "dels")] == [3, 3, 1]
+    assert after["pages"] == 2 and 0 < after["bytes_held"] <= 3 * PAGE
+    assert after["bytes_in"] - before["bytes_in"] == 3 * PAGE
+
+
+def test_a_past_deadline_is_an_answer_or_a_timeout_at_once(store: Store) -> None:
+    data = random_pages(1)
+    begin = time.monotonic()
+    results = store.put([1], data, deadline_s=-1) + store.get([1], deadline_s=-1)[1]
+    assert time.monotonic() - begin < 1
+    assert set(results) <= {0, -errno.ETIMEDOUT, -errno.ENOENT}
+
+
+def test_sync_is_well(store: Store) -> None:
+    store.put([1], random_pages(1))
+    assert store.sync() == 0
+
+
+def test_threads_see_whole_pages_only(store: Store) -> None:
+    """Two writers and two readers of the same pages: each page read is one that was written."""
+    versions = [np.full((4, PAGE), v, np.uint8) for v in (1, 2)] + [text_pages(4), random_pages(4)]
+    allowed = [{v[k].tobytes() for v in versions} for k in range(4)]
+    wrong: list[object] = []
+    end = time.monotonic() + 0.4
+    store.put(range(4), versions[0])
+
+    def write(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        while time.monotonic() < end:
+            store.put(range(4), versions[rng.integers(len(versions))])
+
+    def read() -> None:
+        while time.monotonic() < end:
+            back, results = store.get(range(4))
+            wrong.extend(k for k in range(4) if results[k] or back[k].tobytes() not in allowed[k])
+
+    run_all([lambda: write(1), lambda: write(2), read, read])
+    assert not wrong
+
+
+def test_many_threads_on_pages_of_their_own(store: Store) -> None:
+    threads = 12
+    wrong: list[object] = []
+
+    def work(t: int) -> None:
+        mine = list(range(t, PAGES, threads))
+        for turn in range(3):
+            data = random_pages(len(mine), seed=t * 10 + turn)
+            if turn == 1:
+                data[::2] = text_pages(len(data[::2]), seed=t)
+            bad = [r for r in store.put(mine, data) if r]
+            back, results = store.get(mine)
+            wrong.extend([*bad, *(r for r in results if r)])
+            if (back != data).any():
+                wrong.append((t, turn))
+        store.delete(mine[:1])
+
+    run_all([lambda t=t: work(t) for t in range(threads)])  # type: ignore[misc]
+    assert not wrong
+    assert store.stats()["pages"] == PAGES - threads
+
+
+def run_all(jobs: list) -> None:  # type: ignore[type-arg]
+    threads = [threading.Thread(target=job) for job in jobs]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+        assert not t.is_alive()
