@@ -259,12 +259,13 @@ class Region:
 
     def resize(self, local: Size, high: Size | None = None, low: Size | None = None) -> None:
         """Changes the local limit while running; the watermarks follow unless given."""
-        limit = min(parse_pages(local, self.pages, "local"), self.pages)
+        scale = self.page_size // PAGE_SIZE
+        limit = min(self._scaled(local, self.pages, "local", scale), self.pages)
         config = replace(
             self.config,
             limit=limit,
-            high=None if high is None else parse_pages(high, limit, "high"),
-            low=None if low is None else parse_pages(low, limit, "low", least=0),
+            high=None if high is None else self._scaled(high, limit, "high", scale),
+            low=None if low is None else self._scaled(low, limit, "low", scale, least=0),
         ).resolved()
         lib.edm_region_resize(self._open(), config.low, config.high, limit)
         self.config = config

@@ -12,6 +12,7 @@
 
 #include "checksum.h"
 
+enum { REFUSED_NS = 5000000 };
 enum { NO_BUFFER = 1 }; /* in edm_cmd.zero, here only: a clean page's bytes were dropped */
 
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
@@ -139,9 +140,23 @@ int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands) {
     return status;
 }
 
-void edm_reclaim_to_ok(edm_region *r) {
-    uint32_t n;
-    while (edm_reclaim_step(r, 0, &n) == EDM_RUNNING) {}
+/* A store that refuses pages is not asked again at once. */
+static void nap(void) {
+    struct timespec t = {0, REFUSED_NS};
+    nanosleep(&t, NULL);
+}
+
+int edm_reclaim_to_ok(edm_region *r) {
+    uint64_t give_up = edm_now_ns() + r->deadline_ns;
+    for (;;) {
+        uint64_t failed = r->count.failed_writebacks;
+        uint32_t n;
+        if (edm_reclaim_step(r, 0, &n) != EDM_RUNNING) return 0;
+        if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) {
+            if (edm_now_ns() >= give_up) return -ENOMEM;
+            nap();
+        }
+    }
 }
 
 /* LPET sleeps until the high watermark is reached, then reclaims down to the low one. */
@@ -157,8 +172,10 @@ void *edm_lpet_main(void *region) {
         seen = ticket;
         for (;;) {
             uint32_t room = edm_event_ticket(&r->room);
+            uint64_t failed = r->count.failed_writebacks;
             if (edm_reclaim_step(r, 0, &n) == EDM_OK || r->stop) break;
             if (!n) edm_event_wait(&r->room, room, 0, 1000000u);
+            else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) nap();
         }
     }
     return NULL;

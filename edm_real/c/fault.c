@@ -169,10 +169,7 @@ static void wake_lpet(edm_region *r) {
 /* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline. */
 static int make_room(edm_region *r, uint64_t *give_up) {
     uint32_t ticket = edm_event_ticket(&r->room), n;
-    if (r->lockstep) {
-        edm_reclaim_to_ok(r);
-        return r->count.failed_writebacks ? -ENOMEM : 0;
-    }
+    if (r->lockstep) return edm_reclaim_to_ok(r);
     EDM_COUNT(r, direct_reclaims, 1);
     edm_reclaim_step(r, EDM_DIRECT, &n);
     if (!*give_up) *give_up = edm_now_ns() + 2 * r->deadline_ns;
@@ -227,7 +224,10 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         } else if (c.op == EDM_RECLAIM) {
             if (cmds.n > 1 && r->has_lpet) edm_event_raise(&r->lpet_event);
             error = make_room(r, &give_up);
-            if (error) break;
+            if (error) { /* a signal, not a fault that is tried again for ever; a later install replaces it */
+                if (r->monitor && r->can_poison) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
+                break;
+            }
         } else {
             error = carry_out(r, &cmds);
             break;

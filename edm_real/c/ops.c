@@ -50,15 +50,18 @@ static int ask(edm_region *r, edm_event_fn event, uint32_t *page, uint32_t end, 
     return wait;
 }
 
+/* Waits for pages in other hands, for each of them until the deadline. */
 static int each(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n, void (*act)(edm_region *, edm_cmds *)) {
-    uint64_t give_up = edm_now_ns() + 2 * r->deadline_ns;
-    uint32_t page = first;
+    uint64_t give_up = 0;
+    uint32_t page = first, stuck = UINT32_MAX;
     while (page < first + n) {
         edm_cmds cmds;
         uint32_t ticket = 0;
         int wait = ask(r, event, &page, first + n, &cmds, &ticket);
         if (cmds.n) act(r, &cmds);
         if (!wait) continue;
+        if (page != stuck) give_up = edm_now_ns() + 2 * r->deadline_ns;
+        stuck = page;
         edm_event_wait(edm_bucket_of(r, page), ticket, 1000, NAP_NS);
         if (edm_now_ns() > give_up) return -ETIMEDOUT;
     }
@@ -73,15 +76,20 @@ static int left_dirty(edm_region *r, uint32_t first, uint32_t n) {
     return dirty;
 }
 
-int edm_region_flush(edm_region *r, uint32_t first, uint32_t n) {
+/* Write-backs on the pages' way; -EIO: one of them failed, and pages of these are still dirty. */
+static int each_stored(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n) {
     uint64_t failed = r->count.failed_writebacks;
-    int error = each(r, edm_flush, first, n, edm_carry_out);
-    if (error) return error;
-    if (r->count.failed_writebacks != failed && left_dirty(r, first, n)) return -EIO;
-    return r->store->ops->sync(r->store, edm_now_ns() + r->deadline_ns);
+    int error = each(r, event, first, n, edm_carry_out);
+    if (!error && r->count.failed_writebacks != failed && left_dirty(r, first, n)) error = -EIO;
+    return error;
 }
 
-int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) { return each(r, edm_recall, first, n, edm_carry_out); }
+int edm_region_flush(edm_region *r, uint32_t first, uint32_t n) {
+    int error = each_stored(r, edm_flush, first, n);
+    return error ? error : r->store->ops->sync(r->store, edm_now_ns() + r->deadline_ns);
+}
+
+int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) { return each_stored(r, edm_recall, first, n); }
 
 static void drop(edm_region *r, edm_cmds *cmds) {
     edm_store_io io[EDM_CMDS_MAX / 2];

@@ -120,7 +120,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write);
 int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands);
 /* Carries out commands MARK_IDLE and EVICT that were got from the pager. */
 void edm_carry_out(edm_region *r, edm_cmds *cmds);
-void edm_reclaim_to_ok(edm_region *r);
+int edm_reclaim_to_ok(edm_region *r); /* -ENOMEM: the store refused pages until the deadline */
 void *edm_lpet_main(void *region);
 
 /* buffers.c */
