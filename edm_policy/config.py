@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edm_policy._core import ffi, lib
 from edm_policy.custom import OBSERVE, EvictionPolicy, Prefetcher, load_policy
@@ -105,6 +108,7 @@ class PolicyConfig:
     observe: what the driver can tell the policy. "auto" is what real memory can show: the
     evictor's best, but at most idle marks, unless it cannot live without seeing every access.
     dirty: "exact" (only changed pages are written back) or "always".
+    plan: for the prefetcher planned, the pages in the order they will be wanted (fault_order()).
     working_set: refault distances are kept (c/workingset.c), 4 bytes a page.
     auto_min: above 0, the limit moves by itself between this and `limit` (c/auto.c), so that there
     are about auto_target working-set refaults in a million units of `now` (references where
@@ -127,6 +131,7 @@ class PolicyConfig:
     auto_min: int = 0
     auto_target: int = 0
     auto_interval: int = 0
+    plan: NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
 
     def resolved(self, offered: str = "exact") -> PolicyConfig:
         """All of it settled: watermarks filled in, observation chosen and checked."""

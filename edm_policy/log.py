@@ -7,6 +7,7 @@ free metadata), a newline, then records as pager.h's edm_rec, little-endian.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ class LogBuffer:
 
 def save_log(path: str | Path, config: PolicyConfig, records: NDArray[Any], **extra: Any) -> None:
     """Writes a log file; `extra` goes into its header."""
-    plain = {k: v if isinstance(v, int | str) else str(v) for k, v in vars(config).items()}
+    plain = {
+        k: v.tolist() if isinstance(v, np.ndarray) else v if isinstance(v, int | str) else str(v)
+        for k, v in vars(config).items()
+        if v is not None
+    }
     head = {"format": FORMAT, "config": plain, **extra}
     with open(path, "wb") as f:
         f.write(json.dumps(head).encode() + b"\n")
@@ -73,6 +78,8 @@ def load_log(path: str | Path) -> tuple[PolicyConfig, NDArray[Any], dict[str, An
         head = json.loads(line)
         if head["format"] != FORMAT or len(rest) % RECORD.itemsize:
             raise ValueError
+        if "plan" in head["config"]:
+            head["config"]["plan"] = np.array(head["config"]["plan"], np.uint32)
         return PolicyConfig(**head["config"]), np.frombuffer(rest, RECORD), head
     except (ValueError, KeyError, TypeError) as e:
         raise EdmError(f"{path}: not a decision log ({FORMAT}); make one with --log") from e
@@ -89,9 +96,7 @@ def replay(
     from edm_policy.pager import Pager
 
     records = np.ascontiguousarray(records, dtype=RECORD)
-    pager = Pager(config)
-    if plan is not None:
-        pager.set_plan(plan)
+    pager = Pager(config if plan is None else replace(config, plan=plan))
     got = ffi.new("edm_rec *")
     at = lib.edm_replay_log(
         pager.ptr, ffi.cast("edm_rec *", ffi.from_buffer(records)), len(records), got

@@ -60,6 +60,8 @@ class Pager:
         self._needs_future = known is not None and known.needs_future
         self._future = np.empty(0, np.uint32)
         self._plan: NDArray[np.uint32] | None = None
+        if self.config.plan is not None:
+            self.set_plan(self.config.plan)
         self.log = log
         if log is not None:
             log.attach(self.ptr)
@@ -93,7 +95,7 @@ class Pager:
         if lib.edm_needs_plan(self.ptr):
             raise UsageError(
                 f"prefetcher {self.config.prefetch} has no plan: give it one with "
-                "set_plan(fault_order(trace, limit)), or choose another prefetcher"
+                "PolicyConfig(plan=fault_order(trace, limit)), or choose another prefetcher"
             )
 
     def fault(self, page: int, write: bool = False, now: int = 0) -> list[Command]:

@@ -147,6 +147,13 @@ class Region:
         self._raw = raw
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
+        if self.config.plan is not None:
+            self._plan = np.ascontiguousarray(self.config.plan, np.uint32)
+            plan = ffi.from_buffer("uint32_t[]", self._plan)
+            lib.edm_set_plan(lib.edm_region_pager(raw), plan, len(self._plan))
+        if lib.edm_needs_plan(lib.edm_region_pager(raw)):
+            self.close()
+            raise UsageError(f"prefetcher {prefetch} has no plan: give one (plan=fault_order(...))")
         self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
         self._used = 0
         self._lost_told = 0

@@ -55,6 +55,7 @@ def run(
         auto_min=config.auto_min,
         auto_target=config.auto_target,
         auto_interval=config.auto_interval,
+        plan=config.plan,
     ) as region:
         if resident:
             region.prefault(write=True)

@@ -69,16 +69,15 @@ class LockstepInstance:
             if op != lib.EDM_RECLAIM:
                 break
             spent += self._reclaim_to_ok(i)
-        if op == lib.EDM_ALLOW_WRITE:
-            lib.edm_done(self.ptr, page, i)
-            return spent + self.costs.allow_write_ns
-        if op == lib.EDM_RETRY:
-            return spent
-        if op not in (lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE):
-            raise EdmError(f"lockstep: reference {i} was answered with command {op}, a bug")
         if any(kind == lib.EDM_WAKE_LPET for kind, _, _ in commands[1:]):
             spent += self._reclaim_to_ok(i)
-        spent += self._install(op, page, i)
+        if op == lib.EDM_ALLOW_WRITE:
+            lib.edm_done(self.ptr, page, i)
+            spent += self.costs.allow_write_ns
+        elif op in (lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE):
+            spent += self._install(op, page, i)
+        elif op != lib.EDM_RETRY:
+            raise EdmError(f"lockstep: reference {i} was answered with command {op}, a bug")
         for kind, other, _ in commands[1:]:
             if kind == lib.EDM_PREFETCH:
                 spent += self._install(lib.EDM_FETCH, other, i)

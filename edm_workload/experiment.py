@@ -23,6 +23,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edm_policy.errors import EdmError, UsageError
 from edm_workload.simulation import Sim, check_sim
 from edm_workload.synth import DEFAULT_WRITES, is_synth, trace_from
@@ -274,7 +276,14 @@ class Experiment:
             auto_min=parse_pages(policy.auto_min, sizes.limit, "auto_min", least=0),
             auto_target=policy.auto_target,
             auto_interval=policy.auto_interval,
+            plan=self._plan(sizes.limit) if policy.prefetch.startswith("planned") else None,
         )
+
+    def _plan(self, limit: int) -> np.ndarray:
+        """What the prefetcher planned is given: the misses of this very trace, in order."""
+        from edm_policy.prefetching import fault_order
+
+        return fault_order(self.trace.arrays()[0], limit)
 
     def _region_pages(self) -> int:
         region = self.memory.region
