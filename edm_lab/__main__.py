@@ -15,7 +15,8 @@ from edm_policy import evictors
 from edm_policy.config import OBSERVE
 from edm_policy.errors import EdmError
 from edm_workload import Experiment
-from edm_workload.cli import add_common_options, experiment_from_args, run_cli
+from edm_workload.cli import add_common_options, experiment_from_args, note_caveats, run_cli
+from edm_workload.metadata import collect
 from edm_workload.result import rows_table, save, table_console
 from edm_workload.trace import bundled_trace
 
@@ -82,18 +83,21 @@ def compare_command(args: argparse.Namespace) -> int:
     if args.lockstep:
         return lockstep_command(args)
     experiment = experiment_from_args(args)
+    metadata = collect()
+    note_caveats([experiment])
     with Console(stderr=True).status("compare") as shown:
         comparison = compare(
             experiment, args.repeats, None if args.quiet else lambda text: shown.update(text)
         )
     show(comparison)
+    print(f"machine {metadata['machine_load']} before; {args.repeats} runs a world, in turn")
     if args.plot:
         try:
             comparison.plot().savefig(args.plot, dpi=150)
         except (OSError, ValueError) as e:
             raise EdmError(f"{args.plot}: cannot write the plot ({e})") from e
     if args.output:
-        save(args.output, [*comparison.simulated, *comparison.real])
+        save(args.output, [*comparison.simulated, *comparison.real], metadata)
     return 0 if comparison.verified else 1
 
 

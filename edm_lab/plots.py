@@ -22,7 +22,7 @@ def _pair(ax: Axes, labels: list[str], sim: Any, real: Any, unit: str, spread: A
     ax.barh(y - 0.2, sim, 0.38, color=SIM, label="simulator")
     ax.barh(y + 0.2, real, 0.38, color=REAL, label="real memory", xerr=spread, capsize=2)
     ax.set_yticks(y, labels)
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(labels), 3) - 0.5, -0.5 if len(labels) > 2 else -1.5)
     ax.set_xlabel(unit)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

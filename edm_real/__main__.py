@@ -13,6 +13,7 @@ from edm_workload.cli import (
     add_common_options,
     experiment_from_args,
     given_options,
+    note_caveats,
     run_cli,
 )
 from edm_workload.experiment import Experiment
@@ -111,6 +112,7 @@ def _run_rows(
 
     for experiment in experiments:
         experiment.policy_config().resolved()  # a wrong option ends it before the first run
+    note_caveats(experiments)
     done: list[bench.Row] = []
     cells: list[dict[str, Any]] = []
     with Progress(args.quiet) as progress:

@@ -14,7 +14,7 @@ from edm_sim import sweep_command
 from edm_sim.mrc import DEFAULT_SIZES, miss_ratio_curve
 from edm_sim.run import run
 from edm_workload import trace_from
-from edm_workload.cli import add_common_options, experiment_from_args, run_cli
+from edm_workload.cli import add_common_options, experiment_from_args, note_caveats, run_cli
 from edm_workload.metadata import collect
 from edm_workload.result import print_table, rows_table, save, table_console
 from edm_workload.units import parse_pages
@@ -49,7 +49,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _run(args: argparse.Namespace) -> None:
     metadata = collect()
-    result = run(experiment_from_args(args), log=args.log)
+    experiment = experiment_from_args(args)
+    note_caveats([experiment])
+    result = run(experiment, log=args.log)
     if args.output:
         save(args.output, [result], metadata)
     print_table([result], COLUMNS, title="simulated")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from edm_policy.errors import EdmError
@@ -74,6 +74,16 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     """The common options that were given, as Experiment.with_() takes them."""
     values = {name: getattr(args, name, None) for name in _EXPERIMENT_OPTIONS}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def note_caveats(experiments: Iterable[Experiment]) -> None:
+    """A line on stderr for each trace that was reduced in a way its policy is not exact for."""
+    said = set()
+    for e in experiments:
+        line = e.trace.caveat(e.policy.evict, e.resolve().limit)
+        if line and line not in said:
+            said.add(line)
+            print(f"note: {line}", file=sys.stderr)
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
