@@ -2,14 +2,46 @@
 
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
-from edm_lab.plots import plot_comparison, plot_latency, plot_miss_ratio
+from edm_lab.plots import plot_comparison
+from edm_lab.plots_faults import (
+    fault_latencies_us,
+    fault_stages,
+    plot_breakdown,
+    plot_latency,
+    plot_latency_cdf,
+)
+from edm_lab.plots_memory import (
+    page_heat,
+    plot_miss_ratio,
+    plot_page_heat,
+    plot_slowdown,
+    slowdown,
+)
+from edm_lab.plots_rack import (
+    plot_interference,
+    plot_replicas,
+    plot_tail_against_load,
+    plot_timeline,
+)
 
 __all__ = [
     "Comparison",
     "Lockstep",
     "compare",
+    "fault_latencies_us",
+    "fault_stages",
     "lockstep",
+    "page_heat",
+    "plot_breakdown",
     "plot_comparison",
+    "plot_interference",
     "plot_latency",
+    "plot_latency_cdf",
     "plot_miss_ratio",
+    "plot_page_heat",
+    "plot_replicas",
+    "plot_slowdown",
+    "plot_tail_against_load",
+    "plot_timeline",
+    "slowdown",
 ]

@@ -1,4 +1,4 @@
-"""Plots. Each function draws on the Axes it is given (or new ones) and returns them."""
+"""The plot of a comparison: both worlds side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from edm_lab.plot_style import PALETTE
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from edm_lab.compare import Comparison
 
-SIM, REAL = "#3b6ea8", "#d0822f"  # told apart in print and by the colour-blind
+SIM, REAL = PALETTE[0], PALETTE[4]
 
 
 def _pair(ax: Axes, labels: list[str], sim: Any, real: Any, unit: str, spread: Any = None) -> Axes:
@@ -52,36 +54,3 @@ def plot_comparison(comparison: Comparison) -> Figure:
         f"{e.store.url}, {e.run.faults}"
     )
     return figure
-
-
-def plot_miss_ratio(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Miss ratio over size, a line an evictor. curves: columns evict, size (pages), miss_ratio."""
-    if ax is None:
-        ax = plt.subplots(figsize=(6, 3.8), layout="constrained")[1]
-    for name, part in curves.groupby("evict", sort=False):
-        part = part.sort_values("size")
-        (line,) = ax.plot(part["size"], part["miss_ratio"], marker="o", markersize=3, label=name)
-        if name == "belady":
-            line.set(linestyle="--", color="black")
-    ax.set_xlabel("local memory, pages of 4 KiB")
-    ax.set_ylabel("miss ratio")
-    ax.set_ylim(bottom=0)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-    return ax
-
-
-def plot_latency(results: dict[str, dict[str, float]], ax: Axes | None = None) -> Axes:
-    """Fault latency percentiles, a line a run. results: label -> Result.latency_us."""
-    if ax is None:
-        ax = plt.subplots(figsize=(6, 3.8), layout="constrained")[1]
-    keys = ["p50", "p90", "p99", "p999"]
-    for label, latency in results.items():
-        ax.plot(keys, [latency[k] for k in keys], marker="o", label=label)
-    ax.set_yscale("log")
-    ax.set_ylabel("fault latency, µs")
-    ax.set_xlabel("percentile of faults")
-    ax.set_xticks(range(len(keys)), ["50", "90", "99", "99.9"])
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-    return ax

@@ -71,6 +71,7 @@ class RackDms:
         self._retry_ns = round(sim.retry_us * 1000)
         self._deadline_ns = round(sim.deadline_ms * 1e6)
         self.unit_reads = 0
+        self.answers: dict[tuple[int, int], list[int]] = {}  # (instance, unit): [number, ns]
         self.fetches = 0
         self.retries = 0
         self.hand_overs = 0
@@ -113,7 +114,7 @@ class RackDms:
             elif holders := self.spt.copies.get(page):
                 groups.setdefault(holders, []).append(page)
         for holders, wanted in groups.items():  # no holder: new in a shared region, zeros
-            if not (yield from self._read(holders, wanted)):
+            if not (yield from self._read(instance, holders, wanted)):
                 return False
         arrival = link.down.send(env.now, len(pages) - len(lost))
         if arrival < 0:
@@ -139,18 +140,18 @@ class RackDms:
             yield env.timeout(end - env.now)
         return True
 
-    def _read(self, holders: tuple[int, ...], pages: list[int]) -> Steps:
+    def _read(self, instance: int, holders: tuple[int, ...], pages: list[int]) -> Steps:
         """From one of the units that hold the pages, as `read` says. False: no answer."""
         up = [self.units[u] for u in holders if self.units[u].up]
         if not up:
             return False
         if self.sim.read == "one" or len(up) == 1:
-            return (yield from self._from_unit(up[0], len(pages)))
+            return (yield from self._from_unit(instance, up[0], len(pages)))
         answer = self.env.event()
         failed = [0]
 
         def ask(unit: Unit) -> Steps:
-            if (yield from self._from_unit(unit, len(pages))):
+            if (yield from self._from_unit(instance, unit, len(pages))):
                 if not answer.triggered:
                     answer.succeed(True)
             else:
@@ -166,8 +167,9 @@ class RackDms:
                     break
         return (yield answer)
 
-    def _from_unit(self, unit: Unit, pages: int) -> Steps:
+    def _from_unit(self, instance: int, unit: Unit, pages: int) -> Steps:
         env = self.env
+        asked = env.now
         self.unit_reads += 1
         arrival = unit.link.down.send(env.now, 0)
         if arrival < 0:
@@ -187,6 +189,9 @@ class RackDms:
             return False
         if arrival > env.now:
             yield env.timeout(arrival - env.now)
+        answered = self.answers.setdefault((instance, unit.number), [0, 0])
+        answered[0] += 1
+        answered[1] += env.now - asked
         return True
 
     # -- XPET

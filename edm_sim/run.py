@@ -50,11 +50,14 @@ class Observed:
 
     events: t_ns, instance, thread (-1: LPET or the DMS), page, event, duration_ns.
     series: a row an interval (see series.Series), or None.
+    answers: instance, unit, requests that the unit answered and their mean_us from the DMS and
+    back; None without a DMS of its own.
     """
 
     result: Result
     events: pd.DataFrame
     series: pd.DataFrame | None
+    answers: pd.DataFrame | None
 
 
 def observe(
@@ -66,7 +69,21 @@ def observe(
     model = Model(experiment, costs or Costs(), None, recorder, interval)
     model.run()
     series = model.series.frame() if model.series else None
-    return Observed(_result(model), recorder.frame(), series)
+    answers = _answers(model.dms) if isinstance(model.dms, RackDms) else None
+    return Observed(_result(model), recorder.frame(), series, answers)
+
+
+def _answers(dms: RackDms) -> pd.DataFrame:
+    rows = [
+        {
+            "instance": instance,
+            "unit": dms.units[unit].name,
+            "requests": number,
+            "mean_us": ns / number / 1000,
+        }
+        for (instance, unit), (number, ns) in sorted(dms.answers.items())
+    ]
+    return pd.DataFrame(rows, columns=["instance", "unit", "requests", "mean_us"])
 
 
 def _save(path: str | Path, model: Model, log: LogBuffer) -> None:
