@@ -1,6 +1,6 @@
 """The kernel's own paging alone, as a table: what edm_real is measured against.
 
-    sudo .venv/bin/python benchmarks/versus/baselines.py --pattern uniform --busy
+sudo .venv/bin/python benchmarks/versus/baselines.py --pattern uniform --busy
 """
 
 from __future__ import annotations
