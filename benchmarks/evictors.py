@@ -10,7 +10,7 @@ numbers below a known bound; for them one process_trace() with their native read
 oracleGeneral file just written (in the page cache), where the next access of every reference is
 given. Making a cache is not timed, on either side; for belady neither is finding the next uses
 (the report says what that takes). Their hash table begins at 2^hashpower slots: 24 is the
-library's default, and 20 suits this cache better; both are measured, and the ratio is given to each.
+library's default, and 20 suits this cache better; both are measured, each has its ratio.
 Misses need not agree where definitions differ; the report gives both.
 
 Writes benchmarks/evictors.md (-o; - for the screen only).
@@ -186,8 +186,8 @@ def report(rows: list[Row], took: float, args: argparse.Namespace, metadata: dic
             f"{args.refs:,} references, {args.pages:,} pages, cache {args.pages // 10:,} frames, "
             f"seed {args.seed}; medians of {args.repeat}, taken in turn, CPU seconds, one core.",
             f"libcachesim {'not used' if args.alone else version('libcachesim')}, native reader, "
-            f"hash tables of {' and '.join(f'2^{k}' for k in args.hashpowers)} slots at first (24 is "
-            f"their default). {metadata['cpu']}, {metadata['cores']} cores, "
+            f"hash tables of {' and '.join(f'2^{k}' for k in args.hashpowers)} slots at first "
+            f"(default: 24). {metadata['cpu']}, {metadata['cores']} cores, "
             f"{metadata['platform']}, Python {metadata['python']}, {metadata['date']}, commit "
             f"{metadata['git_commit']}; the machine was {metadata['machine_load']} "
             f"(one-minute load average {load}).",

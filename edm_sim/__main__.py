@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
 def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("mrc", help="miss ratio over cache size, as a classical cache")
     parser.add_argument("trace", metavar="TRACE", help="a trace file, or zipf:1.0 ...")
-    parser.add_argument("--evict", default="lru", metavar="A,B", help="evictors (lru)")
+    parser.add_argument("--evict", default="lru", metavar="A,B", help="evictors, or all (lru)")
     parser.add_argument(
         "--size", default=",".join(DEFAULT_SIZES), metavar="1%,64MiB,500", help="cache sizes"
     )
@@ -68,6 +68,21 @@ def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--refs", type=int, metavar="N", help="references (1,000,000 of a SYNTH)")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="threads (2)")
+    parser.add_argument(
+        "--observe", default="exact", metavar="WHAT", help="exact, idle, faults or auto (exact)"
+    )
+    extra = parser.add_mutually_exclusive_group()
+    extra.add_argument(
+        "--bounds",
+        action="store_true",
+        help="add the optimum, how much of the gap from lru to it is closed, and write-backs",
+    )
+    extra.add_argument(
+        "--sampled",
+        type=float,
+        metavar="RATE",
+        help="estimate from this part of the pages (0.1), and add the standard error",
+    )
     parser.add_argument("-o", "--output", metavar="OUT.csv")
     parser.add_argument("--plot", metavar="OUT.png", help="draw the curves")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -83,9 +98,19 @@ def _mrc(args: argparse.Namespace) -> None:
     def progress(point: str) -> None:
         nonlocal done
         done += 1
-        print(f"\r{done}/{len(names) * len(sizes)} {point}\033[K", end="", file=sys.stderr)
+        print(f"\r{done} points, {point}\033[K", end="", file=sys.stderr)
 
-    curve = miss_ratio_curve(trace, names, sizes, args.jobs, args.seed, progress if live else None)
+    curve = miss_ratio_curve(
+        trace,
+        names,
+        sizes,
+        args.jobs,
+        args.seed,
+        progress if live else None,
+        observe=args.observe,
+        bounds=args.bounds,
+        sampled=args.sampled,
+    )
     if live:
         print("\r\033[K", end="", file=sys.stderr)
     if args.output:
@@ -111,11 +136,23 @@ def _plot(path: str, curve: pd.DataFrame, title: str) -> None:
 
     if Path(path).suffix.lstrip(".") not in plt.figure().canvas.get_supported_filetypes():
         raise UsageError(f"{path}: no known picture format; write .png, .svg or .pdf")
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, part in curve.groupby("evict", sort=False):
-        axes.plot(part["size"], part["miss_ratio"], marker="o", markersize=3, label=str(name))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    curves = list(curve.sort_values("size", kind="stable").groupby("evict", sort=False))
+    for k, (name, part) in enumerate(curves):
+        axes.errorbar(
+            part["size"],
+            part["miss_ratio"],
+            yerr=part.get("error"),
+            label=str(name),
+            color=plt.get_cmap("tab20" if len(curves) > 10 else "tab10")(k % 20),
+            linestyle=("-", "--", ":")[k // 7 % 3],
+            marker="o",
+            markersize=3,
+            linewidth=1,
+            capsize=2,
+        )
     axes.set(xlabel="pages", ylabel="miss ratio", xscale="log", ylim=(0, None), title=title)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
