@@ -36,6 +36,11 @@ deps:
 floor:
 	@$(MAKE) --no-print-directory -C benchmarks/floor floor
 
+# A copy built with each sanitizer; see docs/testing.md. Some minutes.
+sanitize: $(STAMP)
+	tests/sanitize.sh address,undefined $(BIN)/python $(ARGS)
+	tests/sanitize.sh thread $(BIN)/python $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info edm_*/_*.so edm_*/_*.o edm_*/_core.c .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@$(MAKE) --no-print-directory -C benchmarks/floor clean

@@ -8,6 +8,7 @@
 #define EDM_HIST_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { EDM_HIST_SUB = 7, EDM_HIST_BUCKETS = (41 - EDM_HIST_SUB) << EDM_HIST_SUB };
@@ -39,6 +40,13 @@ static inline void edm_hist_record(edm_hist *h, uint64_t ns) {
     uint64_t max = atomic_load_explicit(&h->max, memory_order_relaxed);
     while (ns > max && !atomic_compare_exchange_weak_explicit(&h->max, &max, ns, memory_order_relaxed,
                                                               memory_order_relaxed)) {}
+}
+
+static inline void edm_hist_reset(edm_hist *h) {
+    atomic_store_explicit(&h->count, 0, memory_order_relaxed);
+    atomic_store_explicit(&h->sum, 0, memory_order_relaxed);
+    atomic_store_explicit(&h->max, 0, memory_order_relaxed);
+    for (size_t i = 0; i < sizeof h->at / sizeof *h->at; i++) atomic_store_explicit(&h->at[i], 0, memory_order_relaxed);
 }
 
 typedef struct edm_latency edm_latency;

@@ -5,6 +5,7 @@
 #include "checksum.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -151,7 +152,7 @@ void edm_region_stats(edm_region *r, edm_stats *policy, edm_runtime_stats *out, 
 }
 
 void edm_region_latency(edm_region *r, edm_latency *out) { edm_hist_summary(&r->latency, out); }
-void edm_region_latency_reset(edm_region *r) { memset((void *)&r->latency, 0, sizeof r->latency); }
+void edm_region_latency_reset(edm_region *r) { edm_hist_reset(&r->latency); }
 
 /* A short write, or one that failed, is told at the end: a decision must not fail for its log. */
 static void log_sink(void *ctx, const edm_rec *recs, uint64_t n) {
@@ -215,9 +216,26 @@ static int buffers_add_up(const edm_region *r) {
     return used + s->warm_n + s->cold_n == s->fresh;
 }
 
+/* (lock) Nobody is carrying anything out. */
+static int at_rest(const edm_region *r) {
+    if (r->stash.draining || edm_leaving(r->pager)) return 0;
+    for (uint32_t page = 0; page < r->pages; page++) {
+        uint32_t word = edm_page_word(r->pager, page);
+        if ((word & EDM_HELD) || (word & EDM_STATE_MASK) == EDM_FETCHING) return 0;
+    }
+    return 1;
+}
+
 int edm_region_check(edm_region *r) {
-    uint64_t mapped[512];
+    uint64_t mapped[512], give_up = edm_now_ns() + 2 * r->deadline_ns;
     uint32_t per_page = r->page_size / 4096, batch = 512 / per_page;
+    edm_lock_take(&r->lock);
+    while (!at_rest(r)) { /* LPET may be at work */
+        edm_lock_give(&r->lock);
+        if (edm_now_ns() > give_up) return -EBUSY;
+        sched_yield();
+        edm_lock_take(&r->lock);
+    }
     int error = edm_check(r->pager) || !buffers_add_up(r) ? -EUCLEAN : 0;
     for (uint32_t page = 0; page < r->pages && !error; page += batch) {
         uint32_t n = r->pages - page < batch ? r->pages - page : batch;
@@ -225,5 +243,6 @@ int edm_region_check(edm_region *r) {
         for (uint32_t i = 0; i < n && !error; i++)
             if (!agrees(r, page + i, mapped[i * per_page])) error = -EUCLEAN;
     }
+    edm_lock_give(&r->lock);
     return error;
 }

@@ -139,6 +139,11 @@ static void timed(struct worker *w, uint32_t page, int write) {
     if (took >= NO_FAULT_NS) edm_hist_record(&w->latency, took);
 }
 
+/* The pager's word without its lock: a guess, for which a race does not matter. */
+__attribute__((no_sanitize("thread"))) static uint16_t guess(const edm_replay *j, uint32_t page) {
+    return __atomic_load_n(&j->words[page], __ATOMIC_RELAXED);
+}
+
 /* References first .. end - 1 of this worker, hits told by looking at the page's word. */
 static void run_seen(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf *poisoned) {
     edm_replay *j = w->job;
@@ -157,7 +162,7 @@ static void run_seen(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf 
         int write = is_write(j, i);
         uint16_t mask = EDM_STATE_MASK | (write ? dirty : 0), is = EDM_RESIDENT | (write ? dirty : 0);
         w->refs++;
-        if (EDM_LIKELY((__atomic_load_n(&j->words[page], __ATOMIC_RELAXED) & mask) == is)) access_page(w, page, write);
+        if (EDM_LIKELY((guess(j, page) & mask) == is)) access_page(w, page, write);
         else timed(w, page, write);
     }
     edm_guard_set(NULL);
@@ -182,7 +187,7 @@ static void run_told(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf 
         edm_lock_give(&r->lock);
         for (; i < hits_end; i++, w->refs++) access_page(w, stretch.page[i], is_write(j, i));
         if (i == stretch.n) continue;
-        r->lockstep_now = i;
+        if (r->lockstep) r->lockstep_now = i;
         timed(w, stretch.page[i], is_write(j, i));
         w->refs++;
         i++;

@@ -85,7 +85,8 @@ int edm_region_discard(edm_region *r, uint32_t first, uint32_t n); /* they read 
 int edm_region_flush(edm_region *r, uint32_t first, uint32_t n);   /* the store has them; -EIO: not all */
 int edm_region_evict(edm_region *r, uint32_t first, uint32_t n);   /* these very pages leave */
 int edm_region_resize(edm_region *r, uint32_t low, uint32_t high, uint32_t limit);
-/* A full walk: 0 if the pager, the mapping and the stash agree. For tests, at rest. */
+/* A full walk between two commands, faults wait meanwhile: 0 if the pager, the mapping and the stash
+ * agree. -EBUSY: there was no such moment. For tests. */
 int edm_region_check(edm_region *r);
 
 void edm_region_stats(edm_region *r, edm_stats *policy, edm_runtime_stats *runtime, edm_store_stats *store);

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Builds a copy of this project with a sanitizer and runs the tests of races, stress and failures under it.
+#
+#   tests/sanitize.sh address,undefined|thread [PYTHON] [pytest arguments]
+#
+# The copy is build/sanitize-KIND; reports go to files in it, since pytest keeps stderr to itself.
+set -eu
+kind=$1
+python=$(realpath -s "${2:-.venv/bin/python}")
+shift; [ $# -eq 0 ] || shift
+copy=build/sanitize-$kind
+mkdir -p "$copy"
+git ls-files -z --cached --others --exclude-standard 'edm_*' tests setup.py pyproject.toml README.md LICENSE |
+    xargs -0 cp -u --parents -t "$copy"
+cd "$copy"
+rm -f report.*
+EDM_SANITIZE=$kind "$python" setup.py -q build_ext -i >build.log 2>&1 || { tail -20 build.log; exit 1; }
+case $kind in
+thread) library=libtsan.so ;;
+*) library=libasan.so ;;
+esac
+export TSAN_OPTIONS="log_path=report suppressions=$PWD/tests/tsan.supp"
+export ASAN_OPTIONS="log_path=report detect_leaks=0 handle_sigbus=0 handle_segv=0"
+export UBSAN_OPTIONS="log_path=report print_stacktrace=1"
+export PYTHONMALLOC=malloc EDM_STRESS_SECONDS="${EDM_STRESS_SECONDS:-20}"
+LD_PRELOAD=$(gcc -print-file-name=$library) "$python" -m pytest -p no:cacheprovider \
+    tests/test_stress.py tests/test_races.py tests/test_faulty_stores.py "$@"
+if ls report.* >/dev/null 2>&1; then
+    cat report.*
+    echo "$kind: reports above"
+    exit 1
+fi
