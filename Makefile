@@ -65,4 +65,4 @@ $(STAMP): $(MADE) pyproject.toml setup.py $(C_SOURCES)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-.PHONY: bench test setup deps floor clean
+.PHONY: bench test setup deps floor sanitize clean

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edm_real._core import ffi, lib
+
 from edm_policy.pager import STATES
 from edm_real import Region
-from edm_real._core import ffi, lib
 
 WAIT_S = 20.0
 FETCH, INSTALL, INSTALLED = lib.EDM_AT_FETCH, lib.EDM_AT_INSTALL, lib.EDM_AT_INSTALLED

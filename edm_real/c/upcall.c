@@ -55,16 +55,24 @@ static int is_write(const void *context) {
 #endif
 }
 
+/* A handler that was put over ours, and that ours was put over in turn, passes on to us: then nobody
+ * is left to ask. */
+static __thread const void *passing __attribute__((tls_model("initial-exec")));
+
 static void pass_on(int number, siginfo_t *info, void *context) {
     const struct sigaction *before = &registry.before;
-    if (before->sa_flags & SA_SIGINFO) {
+    const void *outer = passing;
+    int in_a_circle = outer && outer == info->si_addr;
+    passing = info->si_addr;
+    if (before->sa_flags & SA_SIGINFO && !in_a_circle) {
         before->sa_sigaction(number, info, context);
-    } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
+    } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN && !in_a_circle) {
         before->sa_handler(number);
     } else { /* the access is tried again, and ends the process as it would have */
         struct sigaction plain = {.sa_handler = SIG_DFL};
         sigaction(number, &plain, NULL);
     }
+    passing = outer;
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context) {
@@ -74,6 +82,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
         edm_region *r = e->region;
         uint32_t page = (uint32_t)(((uintptr_t)info->si_addr - (uintptr_t)r->memory) >> r->shift);
         if (!r->monitor) error = edm_region_fault(r, page, is_write(context));
+        if (info->si_code == BUS_MCEERR_AR) error = -EFAULT; /* a broken frame does not get better by trying again */
         atomic_fetch_sub(&e->inside, 1);
     }
     errno = saved;
