@@ -185,6 +185,13 @@ def run_child(
     return dict(json.loads(done.stdout))
 
 
+def _prefer_swap(group: Cgroup) -> None:
+    """Cgroup v1: there are no file pages to reclaim, and costly swap must not stop the search for
+    others: with the default the OOM killer comes although swap is free."""
+    with suppress(FileNotFoundError):
+        (group.path / "memory.swappiness").write_text("200")
+
+
 def run_once(
     machine: Machine, name: str, kind: str, nbytes: int, local: int, prefetch: str
 ) -> dict[str, Any]:
@@ -195,8 +202,9 @@ def run_once(
         if kind in AGAINST.values():
             room = PROGRAMS[name].scratch + nbytes // PAGE * 8 + versus.OWN_BYTES
             group = stack.enter_context(machine.cgroup(local * PAGE + room))
+            _prefer_swap(group)
             stack.enter_context(machine.zram(swap) if kind == "zram" else machine.swap_file(swap))
-        for _ in range(versus.KILLED_MAX):
+        for _ in range(2 * versus.KILLED_MAX):
             with suppress(versus.OutOfMemory):  # swap may fall behind the cgroup's limit
                 return run_child(name, kind, nbytes, local, prefetch, group)
         return run_child(name, kind, nbytes, local, prefetch, group)

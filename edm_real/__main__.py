@@ -1,4 +1,4 @@
-"""python -m edm_real: doctor, bench, replay."""
+"""python -m edm_real: doctor, bench, replay, top."""
 
 from __future__ import annotations
 
@@ -100,6 +100,13 @@ def replay_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def top_command(args: argparse.Namespace) -> int:
+    from edm_real import top
+
+    top.follow(args.pid, args.interval, args.plain, args.once)
+    return 0
+
+
 def _run_rows(
     experiments: list[Experiment],
     args: argparse.Namespace,
@@ -163,6 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--log", metavar="FILE", help="write the decision log")
     add_common_options(replay)
     replay.set_defaults(run=replay_command)
+
+    top = commands.add_parser("top", help="live figures of a process's regions")
+    top.add_argument("pid", type=int, metavar="PID")
+    top.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds (1)")
+    top.add_argument("--plain", action="store_true", help="a line a region, for logs")
+    top.add_argument("--once", action="store_true", help="show it once")
+    top.set_defaults(run=top_command)
     return parser
 
 

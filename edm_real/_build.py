@@ -41,11 +41,11 @@ for library, macro in OPTIONAL.items():
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(POLICY_C / "pager.h"))
-for header in ("store.h", "runtime.h"):
+for header in ("store.h", "runtime.h", "board.h"):
     ffibuilder.cdef(declarations(C / header))
 ffibuilder.set_source(
     "edm_real._core",
-    '#include "pager.h"\n#include "runtime.h"\n#include "store.h"',
+    '#include "pager.h"\n#include "runtime.h"\n#include "store.h"\n#include "board.h"',
     sources=[os.path.relpath(f, ROOT) for d in (POLICY_C, C) for f in sorted(d.glob("*.c"))],
     include_dirs=[str(POLICY_C), str(C)],
     depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],

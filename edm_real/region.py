@@ -22,7 +22,9 @@ from numpy.typing import DTypeLike, NDArray
 from edm_policy.config import PolicyConfig, evictor_info
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real._core import ffi, lib
+from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
 from edm_real.store_url import redacted, resolved
+from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
 
 if TYPE_CHECKING:
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
 FAULTS = ("upcall", "monitor")
 ACCESS = {0: "none", 1: "device", 2: "syscall", 3: "user-mode-only"}
 RECLAIM = ("thread", "faulter")
-
-_POLICY_FIELDS = [name for name, _ in ffi.typeof("edm_stats").fields]
-_RUNTIME_FIELDS = [name for name, _ in ffi.typeof("edm_runtime_stats").fields]
-_STORE_FIELDS = [name for name, _ in ffi.typeof("edm_store_stats").fields]
 
 
 class PageLostError(EdmError):
@@ -65,6 +63,9 @@ class Region:
     how long a store is asked again before its page counts as lost. policy: further fields of
     PolicyConfig (working_set, auto_min ...).
 
+    name: shown by `python -m edm_real top PID`. watch: may that look at this region? It costs
+    a thread that sleeps until it is asked, and nothing in the fault path.
+
     A lost page raises PageLostError from replay(), prefault() and close(). An access to one by
     other code (numpy) cannot raise: the process gets SIGBUS, as for a failing memory module;
     Python's faulthandler says where.
@@ -92,6 +93,8 @@ class Region:
         deadline_s: float = 5.0,
         reclaim: str = "thread",
         page_size: int = PAGE_SIZE,
+        name: str = "",
+        watch: bool = True,
         **policy: Any,
     ):
         self._raw: Any = None
@@ -144,6 +147,8 @@ class Region:
         if raw == ffi.NULL:
             raise _open_error(error[0], ffi.string(why).decode())
         self._raw = raw
+        if watch:  # a region works without, where it cannot be had
+            lib.edm_board_open(raw, name.encode(), redact(store).encode())
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
         if self.config.plan is not None:
@@ -290,11 +295,11 @@ class Region:
         lib.edm_region_latency(self._raw, latency)
         return {
             **self._settings(),
-            **{name: int(getattr(policy, name)) for name in _POLICY_FIELDS},
-            **{name: int(getattr(runtime, name)) for name in _RUNTIME_FIELDS},
+            **{name: int(getattr(policy, name)) for name in POLICY_FIELDS},
+            **{name: int(getattr(runtime, name)) for name in RUNTIME_FIELDS},
             "uffd": ACCESS[runtime.uffd_access],
-            "store_stats": {name: int(getattr(store, name)) for name in _STORE_FIELDS},
-            "latency_us": _latency_us(latency),
+            "store_stats": {name: int(getattr(store, name)) for name in STORE_FIELDS},
+            "latency_us": latency_us(latency),
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -389,10 +394,10 @@ class Region:
             **self._settings(),
             "workload": name,
             "threads": threads,
-            **{field: int(getattr(result.policy, field)) for field in _POLICY_FIELDS},
+            **{field: int(getattr(result.policy, field)) for field in POLICY_FIELDS},
             "refs": int(result.refs),
             "elapsed_s": result.elapsed_ns / 1e9,
-            "latency_us": _latency_us(result.latency),
+            "latency_us": latency_us(result.latency),
             "seed": self.seed,
             "verified": not (result.wrong or result.wrong_pages or result.stopped),
             "extra": {
@@ -479,7 +484,10 @@ class _Span:
         self._memory = memory
         address = int(ffi.cast("uintptr_t", memory)) + start
         self.__array_interface__ = {
-            "shape": (size,), "typestr": "|u1", "data": (address, False), "version": 3,
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 3,
         }
 
 
@@ -498,15 +506,6 @@ def _open_error(code: int, why: str) -> EdmError:
     if code in (-errno.EPERM, -errno.ENOSYS, -errno.EACCES):
         return CannotError(f"{why}; python -m edm_real doctor tells what is missing, and the fix")
     return UsageError(why) if code == -errno.EINVAL else EdmError(why)
-
-
-def _latency_us(latency: Any) -> dict[str, float]:
-    if not latency.count:
-        return {}
-    return {
-        key: getattr(latency, f"{key}_ns") / 1000
-        for key in ("mean", "p50", "p90", "p99", "p999", "max")
-    }
 
 
 def _references(

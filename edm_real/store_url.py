@@ -50,5 +50,3 @@ def _options(link: Network | None) -> list[str]:
     options = [f"p50={link.p50_us:g}us", f"p99={link.p99_us:g}us"]
     options += [f"{k}={v:g}" for k, v in (("gbit", link.gbit), ("loss", link.loss)) if v]
     return options
-
-

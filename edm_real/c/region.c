@@ -87,6 +87,7 @@ static void unmap(void *at, size_t bytes) {
 /* Whatever was set up so far. Memory goes before the descriptor: closing that first would let
  * a thread that waits in a fault go on with zeros. */
 static int tear_down(edm_region *r) {
+    edm_board_close(r->board);
     r->stop = 1;
     edm_event_raise(&r->lpet_event);
     edm_event_raise(&r->room);

@@ -9,6 +9,7 @@
 #ifndef EDM_REGION_H
 #define EDM_REGION_H
 
+#include "board.h"
 #include "hist.h"
 #include "runtime.h"
 #include "sync.h"
@@ -85,6 +86,7 @@ struct edm_region {
     _Atomic int log_error;
 
     edm_hist latency;
+    edm_board *board; /* NULL: nobody may look from outside */
     struct { /* relaxed counters: see edm_runtime_stats */
         _Atomic uint64_t unmapped, unmaps, direct_reclaims, fetch_retries, lost_pages,
             failed_writebacks, same_content;
