@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.servers import Server
 from tests.store import PAGE, Store, random_pages, store_or_skip, text_pages
 
 PAGES = 512
@@ -26,11 +27,26 @@ URLS = [
     "lz4+mem:",
     "shaped:p50=5us,p99=20us,gbit=100,mem:",
 ]
+REDIS = [
+    "redis://127.0.0.1:{port}/0",
+    "redis+unix://{socket}?db=3&prefix=other",
+    "shaped:p50=100us,redis://127.0.0.1:{port}/1",
+]
 
 
-@pytest.fixture(params=URLS)
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as started:
+        yield started
+
+
+@pytest.fixture(params=[*URLS, *(pytest.param(u, marks=pytest.mark.redis) for u in REDIS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with store_or_skip(request.param.format(tmp=tmp_path), PAGES) as s:
+    values: dict[str, object] = {"tmp": tmp_path}
+    if request.param in REDIS:
+        running = request.getfixturevalue("server")
+        values |= {"port": running.port, "socket": running.socket}
+    with store_or_skip(request.param.format(**values), PAGES) as s:
         yield s
 
 

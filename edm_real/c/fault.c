@@ -23,11 +23,13 @@ static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
 /* Gets a page's bytes and proves them; asks again until the deadline. 0 or -errno. */
 static int get_bytes(edm_region *r, uint32_t page, void *to) {
     uint64_t deadline = edm_now_ns() + r->deadline_ns;
+    int cause = 0; /* what the store said last; that time then ran out says less */
     for (uint64_t nap = NAP_NS;;) {
         int error = get_once(r, page, to, deadline);
         if (!error) return 0;
+        if (!cause || error != -ETIMEDOUT) cause = error;
         uint64_t now = edm_now_ns();
-        if (now >= deadline) return error;
+        if (now >= deadline) return cause;
         if (nap > deadline - now) nap = deadline - now;
         struct timespec t = {(time_t)(nap / 1000000000u), (long)(nap % 1000000000u)};
         nanosleep(&t, NULL);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const edm_store_kind *const kinds[] = {&edm_store_mem, &edm_store_file, &edm_store_zstd, &edm_store_lz4,
+                                             &edm_store_redis, &edm_store_redis_unix, &edm_store_redis_tls,
                                              &edm_store_shaped};
 
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
@@ -15,6 +16,6 @@ edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, c
     /* What follows the scheme may be a password. */
     int at = snprintf(why, why_size, "unknown store '%.*s'; there are:", (int)strcspn(url, ":+@"), url);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && at >= 0 && (size_t)at < why_size; i++)
-        at += snprintf(why + at, why_size - (size_t)at, " %s", kinds[i]->usage);
+        if (*kinds[i]->usage) at += snprintf(why + at, why_size - (size_t)at, " %s", kinds[i]->usage);
     return NULL;
 }

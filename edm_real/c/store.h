@@ -36,6 +36,7 @@ typedef struct edm_store_stats {
     uint64_t gets, puts, dels, errors, bytes_in, bytes_out; /* bytes_in: put */
     uint64_t pages, bytes_held;                             /* kept now; their ratio is what packing wins */
     uint64_t same;                                          /* of the pages: one repeated word, no bytes held */
+    uint64_t reconnects;                                    /* connections that broke */
 } edm_store_stats;
 
 typedef struct edm_store edm_store;
