@@ -114,7 +114,8 @@ class Instance(Reclaim):
 
     def _thread(self, number: int, share: Share, crowded: bool) -> Steps:
         env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
-        timeout, consume, think, cpu = env.timeout, lib.edm_consume, refs.think_ns, self._cpu
+        timeout, skip, think, cpu = env.timeout, env.skip, refs.think_ns, self._cpu
+        consume = lib.edm_consume
         pages, writes, c = refs.pages, refs.writes, refs.c
         recorder, latencies = self.recorder, self.latencies
         cut = refs.records_in(SKEW_NS)
@@ -132,7 +133,10 @@ class Instance(Reclaim):
                 share.at = j, stop
                 if j == end:
                     pause = owed + think(i, j)
-                    yield timeout(cpu.admit(env.now, pause) - env.now if cpu else pause)
+                    if cpu:
+                        pause = cpu.admit(env.now, pause) - env.now
+                    if not skip(pause):
+                        yield timeout(pause)
                     owed, i = 0, j
                     continue
                 pause = owed + think(i, j + 1)
@@ -142,7 +146,7 @@ class Instance(Reclaim):
                     pause = busy - there_ns
                 touched = env.now + pause
                 page, write = pages[j], writes[j] if writes else 0
-                if busy:
+                if busy and not skip(busy):
                     yield timeout(busy)
                 handle = self._handle if monitor else self._resolve
                 op = yield from handle(share, j, page, write)
@@ -154,7 +158,7 @@ class Instance(Reclaim):
             if self.stopping:
                 break
         share.at = 0, 0
-        if owed:
+        if owed and not skip(owed):
             yield timeout(owed)
 
     def _handle(self, share: Share, j: int, page: int, write: int) -> Steps:
@@ -217,6 +221,8 @@ class Instance(Reclaim):
         if self._cpu:
             now = self.env.now
             ns = self._cpu.admit(now, ns) - now
+        if self.env.skip(ns):
+            return
         self.under_way += 1
         yield self.env.timeout(ns)
         self.under_way -= 1
@@ -226,7 +232,9 @@ class Instance(Reclaim):
         self.under_way += 1
         delay = self.dms.fetch(self.number, [self.base + page])
         if isinstance(delay, int):
-            yield env.timeout(costs.decide_ns + costs.install_ns + delay)
+            delay += costs.decide_ns + costs.install_ns
+            if not env.skip(delay):
+                yield env.timeout(delay)
         else:
             try:
                 yield from delay
