@@ -33,6 +33,8 @@ class Costs:
                       readv, in batches (0.91-0.96 us); a mark is the same work
     drop_ns           taking out a mapped page that is clean: MADV_DONTNEED (0.55 us)
     batch_ns          once for each batch of these: the system calls themselves
+    tlb_ns            the same, if threads run meanwhile: their cores are interrupted to flush their
+                      TLBs, which takes each of them, and who waits for it, so long (about 10 us)
     wake_ns           waking a sleeping thread on another core (LPET, a waiting thread)
     """
 
@@ -50,6 +52,7 @@ class Costs:
     evict_ns: int = 950
     drop_ns: int = 550
     batch_ns: int = 1_000
+    tlb_ns: int = 10_000
     wake_ns: int = 50_000
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class Costs:
     def reclaim_ns(self, out: int, dropped: int) -> int:
         """A batch that takes `out` pages into buffers and drops `dropped` clean ones."""
         pages = out * self.evict_ns + dropped * self.drop_ns
-        return self.decide_ns + (pages + self.batch_ns if pages else 0)
+        return pages + self.batch_ns if pages else 0
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,16 @@ class StoreCosts:
     get_ns: int
     put_ns: int
     source: str = ""
+    remote: bool = False  # who waits for it is off the core
 
 
 STORE_COSTS: dict[str, StoreCosts] = {
     "mem": StoreCosts(200, 200, "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)"),
     "file": StoreCosts(2_500, 3_000, "pread and pwrite of 4 KiB in the page cache"),
     "zstd+mem": StoreCosts(6_000, 12_000, "zstd level 1 of half-compressible pages, and the copy"),
-    "redis": StoreCosts(36_000, 9_500, "Redis 7 on loopback: GET 32-43 us, SET pipelined by 32"),
+    "redis": StoreCosts(
+        36_000, 9_500, "Redis 7 on loopback: GET 32-43 us, SET pipelined by 32", True
+    ),
 }
 """By a store URL's scheme: what the store itself costs, without [store] network."""
 

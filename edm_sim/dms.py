@@ -14,6 +14,7 @@ import simpy
 from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
 from edm_sim.distributions import from_percentiles, sampler, stream
+from edm_sim.queueing import Server
 from edm_sim.spt import Spt
 from edm_workload.networks import Network
 from edm_workload.units import PAGE_SIZE
@@ -34,6 +35,15 @@ class PageServer(Protocol):
     """What an instance asks for. Times are from the request to the answer."""
 
     spt: Spt
+
+    @property
+    def remote(self) -> bool:
+        """Whether a thread that waits for the answer is off its core."""
+        ...
+
+    def check(self) -> None:
+        """At the end of a run. Raises AssertionError for what must not be."""
+        ...
 
     def fetch(self, instance: int, pages: list[int]) -> Delay:
         """DML: bring stored pages to the instance."""
@@ -60,9 +70,9 @@ class DirectDms:
         self.store = store
         p50, p99 = (network.p50_us, network.p99_us) if network else (0.0, 0.0)
         self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
+        self.remote = network is not None or store.remote
         self._wire_ns = network.wire_ns() if network else 0
-        self._down_free_at = 0
-        self._up_free_at = 0
+        self.down, self.up = Server(), Server()
         self.bytes_up = 0
         self.bytes_down = 0
 
@@ -72,8 +82,7 @@ class DirectDms:
         wait = self._trip() + n * self.store.get_ns
         if self._wire_ns:
             now = self.env.now
-            self._down_free_at = max(now + wait, self._down_free_at) + n * self._wire_ns
-            wait = self._down_free_at - now
+            wait += self.down.admit(now, n * self._wire_ns) - now
         return wait
 
     def put(self, instance: int, pages: list[int]) -> int:
@@ -81,8 +90,17 @@ class DirectDms:
         self.bytes_up += n * PAGE_SIZE
         for page in pages:
             self.spt.stored(page, (0,))
-        now = self.env.now
-        sent = now
+        wait = self._trip() + n * self.store.put_ns
         if self._wire_ns:
-            self._up_free_at = sent = max(now, self._up_free_at) + n * self._wire_ns
-        return sent - now + self._trip() + n * self.store.put_ns
+            now = self.env.now
+            wait += self.up.admit(now, n * self._wire_ns) - now
+        return wait
+
+    def servers(self) -> dict[str, Server]:
+        """The wires, by name."""
+        return {"down": self.down, "up": self.up}
+
+    def check(self) -> None:
+        """At the end of a run. Raises AssertionError where a law of queues is broken."""
+        for name, server in self.servers().items():
+            server.check(name)

@@ -94,8 +94,11 @@ class Instance(Reclaim):
         # A core fewer for each handler that polls; none given means one for every thread.
         own = cores - handlers * (monitor and spinning)
         self._cpu = Server(max(1, own)) if cores else None
+        # The pager's lock; a single thread is taken to find it free.
+        self._lock = Server() if len(shares) > 1 else None
         self._handlers_free = handlers
         self._handler_queue: deque[simpy.Event] = deque()
+        self._limit = config.limit
         self.start_reclaim()
         crowded = len(shares) > 1 or asks
         self.threads = [
@@ -110,18 +113,22 @@ class Instance(Reclaim):
             yield from self._thread(number, share, crowded)
         except simpy.Interrupt:
             share.put_back(*share.at)
+        share.running = False
         self.finished_ns = max(self.finished_ns, self.env.now)
 
     def _thread(self, number: int, share: Share, crowded: bool) -> Steps:
         env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
         timeout, skip, think, cpu = env.timeout, env.skip, refs.think_ns, self._cpu
         consume = lib.edm_consume
+        tlb_ns = costs.tlb_ns
         pages, writes, c = refs.pages, refs.writes, refs.c
         recorder, latencies = self.recorder, self.latencies
         cut = refs.records_in(SKEW_NS)
+        handle = self._handle if monitor else self._resolve
         there_ns = 0 if monitor else costs.upcall_ns
         back_ns = costs.monitor_return_ns if monitor else costs.upcall_return_ns
         owed = 0  # the way back from the last fault, paid together with the thinking after it
+        share.running, share.interrupts = True, 0
         for i, stop in share.stretches:
             while i < stop:
                 if self.stopping:
@@ -148,16 +155,24 @@ class Instance(Reclaim):
                 page, write = pages[j], writes[j] if writes else 0
                 if busy and not skip(busy):
                     yield timeout(busy)
-                handle = self._handle if monitor else self._resolve
+                owed = back_ns
+                if share.interrupts:  # while it computed: they delay it, but are no fault's
+                    owed += share.interrupts * tlb_ns
+                    share.interrupts = 0
                 op = yield from handle(share, j, page, write)
                 took = env.now + back_ns - touched
+                if share.interrupts:
+                    took += share.interrupts * tlb_ns
+                    owed += share.interrupts * tlb_ns
+                    share.interrupts = 0
                 latencies.append(took)
                 if recorder:
                     recorder.fault(touched, self.number, number, page, op, took)
-                owed, i = back_ns, j + 1
+                i = j + 1
             if self.stopping:
                 break
         share.at = 0, 0
+        owed += share.interrupts * tlb_ns
         if owed and not skip(owed):
             yield timeout(owed)
 
@@ -172,7 +187,9 @@ class Instance(Reclaim):
             self._handler_queue.append(turn)
             yield turn
             awake = True
-        yield self.env.timeout(costs.monitor_busy_ns if awake else costs.monitor_ns)
+        there_ns = costs.monitor_busy_ns if awake else costs.monitor_ns
+        if not self.env.skip(there_ns):
+            yield self.env.timeout(there_ns)
         op = yield from self._resolve(share, j, page, write)
         if self._handler_queue:
             self._handler_queue.popleft().succeed()
@@ -188,10 +205,12 @@ class Instance(Reclaim):
                 yield from self._ask(page)
             lib.edm_fault(ptr, page, write, env.now, out.ptr)
             op = out.bytes[8]
+            if lib.edm_resident(ptr) > self._limit:
+                raise AssertionError(f"the LSPT of instance {self.number} exceeds its limit")
             if out.words[0] > 1:
                 self._beside(out.all()[1:])
             if op == _FETCH:
-                yield from self._fetch(page)
+                yield from self._fetch(share, page)
                 return op
             if op in (_ZERO, _RESCUE):
                 yield from self._work(costs.zero_ns if op == _ZERO else costs.rescue_ns)
@@ -207,7 +226,7 @@ class Instance(Reclaim):
             if op == _WAIT:
                 yield self.event_of(page)
             elif op == _RECLAIM:
-                yield from self.reclaim_or_wait()
+                yield from self.reclaim_or_wait(share)
                 continue
             # The access is tried again: it hits now, or it faults again.
             refs = share.refs
@@ -217,7 +236,7 @@ class Instance(Reclaim):
 
     def _work(self, ns: int) -> Steps:
         """A decision and the call that carries it out, on a core."""
-        ns += self.costs.decide_ns
+        ns = self.decided(ns)
         if self._cpu:
             now = self.env.now
             ns = self._cpu.admit(now, ns) - now
@@ -227,23 +246,37 @@ class Instance(Reclaim):
         yield self.env.timeout(ns)
         self.under_way -= 1
 
-    def _fetch(self, page: int) -> Steps:
+    def decided(self, ns: int) -> int:
+        """ns after a decision of the pager, which is one thread's at a time."""
+        decide = self.costs.decide_ns
+        if self._lock:
+            now = self.env.now
+            decide = self._lock.admit(now, decide) - now
+        return decide + ns
+
+    def _fetch(self, share: Share, page: int) -> Steps:
         env, costs = self.env, self.costs
-        self.under_way += 1
         delay = self.dms.fetch(self.number, [self.base + page])
         if isinstance(delay, int):
-            delay += costs.decide_ns + costs.install_ns
-            if not env.skip(delay):
-                yield env.timeout(delay)
+            ns = self.decided(costs.install_ns) + delay
+            if not env.skip(ns):
+                share.running = not self.dms.remote
+                self.under_way += 1
+                yield env.timeout(ns)
+                self.under_way -= 1
+                share.running = True
         else:
+            share.running = False
+            self.under_way += 1
             try:
                 yield from delay
             except StoreError:
-                self.under_way -= 1
                 self._failed(page)
                 return
+            finally:
+                self.under_way -= 1
+                share.running = True
             yield from self._work(costs.install_ns)
-        self.under_way -= 1
         self.installed(page)
 
     def installed(self, page: int) -> None:
@@ -303,3 +336,20 @@ class Instance(Reclaim):
                 self.installed(page)
         self.under_way -= 1
         self.made_progress()
+
+    def servers(self) -> dict[str, Server]:
+        """Its servers by name: the cores and the pager's lock, where they can be short."""
+        found = {"cores": self._cpu, "lock": self._lock}
+        return {f"{k} of instance {self.number}": s for k, s in found.items() if s}
+
+    def check(self) -> None:
+        """At the end of a run. Raises AssertionError for what must not be."""
+        if not self.pager.check():
+            raise AssertionError(f"the pager of instance {self.number} is inconsistent")
+        for name, server in self.servers().items():
+            server.check(name)
+        if self.gone:
+            return
+        if self._handler_queue:
+            raise AssertionError(f"instance {self.number}: a fault waits for a handler for ever")
+        self.check_rest()

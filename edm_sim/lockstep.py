@@ -58,6 +58,11 @@ class LockstepInstance:
         yield self.env.timeout(refs.think_ns(i, j))
         self.finished_ns = self.env.now
 
+    def check(self) -> None:
+        """At the end of a run. Raises AssertionError for what must not be."""
+        if not self.pager.check():
+            raise AssertionError("the pager is inconsistent")
+
     def _fault(self, i: int, page: int, write: int) -> int:
         """Everything one fault entails; ns."""
         spent = 0
@@ -102,7 +107,7 @@ class LockstepInstance:
             dirty = [page for page, f in evicted if f & lib.EDM_F_DIRTY]
             mapped = [f & lib.EDM_F_DIRTY for _, f in evicted if not f & lib.EDM_F_IDLE]
             out = marks + sum(bool(f) for f in mapped)
-            spent += self.costs.reclaim_ns(out, marks + len(mapped) - out)
+            spent += self.costs.decide_ns + self.costs.reclaim_ns(out, marks + len(mapped) - out)
             for _, page, _ in commands:
                 lib.edm_done(self.ptr, page, i)
             spent += self.dms.put(0, dirty) if dirty else 0

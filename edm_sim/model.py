@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+from pathlib import Path
+
 from edm_policy._core import lib
 
 from edm_policy import EdmError, LogBuffer, UsageError
@@ -123,37 +127,50 @@ class Model:
         return max(i.finished_ns for i in self.all_instances)
 
     def run(self) -> None:
-        """Runs to the end and checks what must hold. Raises EdmError with the seed if not."""
+        """Runs to the end and checks what must hold. If not: EdmError, with what repeats it."""
         try:
             self.env.run()
-            if not self.finished:
-                raise AssertionError("a thread waits for ever")
             self._check()
-        except AssertionError as error:
+        except (EdmError, UsageError):
+            raise
+        except Exception as error:
+            what = str(error) or type(error).__name__
             raise EdmError(
-                f"simulation: {error} (a bug: please report it with the experiment and "
-                f"--seed {self.seed}, which repeats it)"
+                f"simulation: {what} (a bug: please report it with the experiment; seed "
+                f"{self.seed}; to repeat it: {self._repeated_by()})"
             ) from error
 
+    def _repeated_by(self) -> str:
+        """A command that runs the very same experiment, which is saved for it."""
+        toml = self.experiment.to_toml()
+        name = f"edm-failed-{hashlib.sha256(toml.encode()).hexdigest()[:8]}.toml"
+        path = Path(tempfile.gettempdir()) / name
+        path.write_text(toml)
+        own = "" if self.costs == Costs() else ", given the same costs"
+        return f"python -m edm_sim run {path} --seed {self.seed}{own}"
+
     def _check(self) -> None:
-        """Every page has one owner or a copy, is new, or is known to be lost."""
+        """What must hold at the end of every run. Raises AssertionError."""
         for instance in self.all_instances:
-            if not instance.pager.check():
-                raise AssertionError("the pager is inconsistent")
-        spt = self.spt
+            if any(thread.is_alive for thread in instance.threads):
+                raise AssertionError("a thread waits for ever")
+            instance.check()
+        self.dms.check()
         for instance in self.instances:
             for page in range(self.config.pages):
-                there = instance.base + page
-                state = lib.edm_page_state(instance.ptr, page)
-                here = lib.EDM_FETCHING <= state <= lib.EDM_LEAVING
-                if here != (spt.owner[there] == instance.number):
-                    raise AssertionError(f"page {there}: its owner is {spt.owner[there]}")
-                # Where others may know a page, REMOTE can be one that was read but never written.
-                stored = instance.asks or there in spt.copies or there in spt.lost
-                if state == lib.EDM_REMOTE and spt.owner[there] == NOBODY and not stored:
-                    raise AssertionError(f"page {there} is nowhere")
-        if isinstance(self.dms, RackDms):
-            for there, units in spt.copies.items():
-                for unit in units:
-                    if there not in self.dms.units[unit].pages:
-                        raise AssertionError(f"page {there} is not on unit {unit}")
+                self._check_page(instance, page)
+
+    def _check_page(self, instance: Instance, page: int) -> None:
+        """It has one owner or a copy, is new, or is known to be lost; and nothing is under way."""
+        spt, there = self.spt, instance.base + page
+        word = lib.edm_page_word(instance.ptr, page)
+        state = word & lib.EDM_STATE_MASK
+        if word & lib.EDM_HELD or state in (lib.EDM_FETCHING, lib.EDM_LEAVING):
+            raise AssertionError(f"page {there}: its way in or out never ended")
+        here = state in (lib.EDM_RESIDENT, lib.EDM_IDLE)
+        if here != (spt.owner[there] == instance.number):
+            raise AssertionError(f"page {there}: its owner is {spt.owner[there]}")
+        # Where others may know a page, REMOTE can be one that was read but never written.
+        stored = instance.asks or there in spt.copies or there in spt.lost
+        if state == lib.EDM_REMOTE and spt.owner[there] == NOBODY and not stored:
+            raise AssertionError(f"page {there} is nowhere")

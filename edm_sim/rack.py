@@ -21,7 +21,7 @@ from edm_sim.costs import StoreCosts
 from edm_sim.distributions import Constant, distribution, sampler, stream
 from edm_sim.dms import StoreError
 from edm_sim.emu import Unit
-from edm_sim.network import Duplex
+from edm_sim.network import Duplex, Link
 from edm_sim.placement import RULES
 from edm_sim.queueing import Server
 from edm_sim.spt import NOBODY, Spt
@@ -37,6 +37,8 @@ Steps = Generator[simpy.Event, Any, Any]
 
 class RackDms:
     """SPT, DML and XPET, the units behind them, and a link to each instance."""
+
+    remote = True
 
     def __init__(
         self,
@@ -67,9 +69,13 @@ class RackDms:
             )
         self._rule = RULES[sim.placement]
         self.instances: list[Instance] = []
-        self._busy: dict[int, simpy.Event] = {}
+        self._busy: dict[int, list[simpy.Event]] = {}  # handed over now: who waits for that
         self._retry_ns = round(sim.retry_us * 1000)
         self._deadline_ns = round(sim.deadline_ms * 1e6)
+        self.requests = 0  # = answered + refused + withdrawn when nothing is under way
+        self.answered = 0
+        self.refused = 0
+        self.withdrawn = 0  # the machine that asked was taken back
         self.unit_reads = 0
         self.answers: dict[tuple[int, int], list[int]] = {}  # (instance, unit): [number, ns]
         self.fetches = 0
@@ -81,16 +87,29 @@ class RackDms:
     def fetch(self, instance: int, pages: list[int]) -> Steps:
         """Pages to the instance. Raises StoreError past the deadline, or for a lost page."""
         self.fetches += 1
-        yield from self._until_it_works(lambda: self._fetch(instance, pages), pages)
+        asker = self.instances[instance] if self.sim.shared else None
+        yield from self._until_it_works(lambda: self._fetch(instance, asker, pages), pages)
 
     def _until_it_works(self, attempt: Any, pages: list[int]) -> Steps:
-        """Repeats an attempt whose messages got lost, at the sender's timer."""
+        """A request: an attempt, repeated at the sender's timer when its messages got lost."""
+        self.requests += 1
+        try:
+            yield from self._attempts(attempt, pages)
+            self.answered += 1
+        except StoreError:
+            self.refused += 1
+            raise
+        except simpy.Interrupt:
+            self.withdrawn += 1
+            raise
+
+    def _attempts(self, attempt: Any, pages: list[int]) -> Steps:
         begin, timer = self.env.now, self._retry_ns
         while True:
             sent = self.env.now
             answer = yield from attempt()
             if answer is not False:
-                return answer
+                return
             left = sent + timer - self.env.now
             if left > 0:
                 yield self.env.timeout(left)
@@ -99,13 +118,13 @@ class RackDms:
             self.retries += 1
             timer *= 2
 
-    def _fetch(self, instance: int, pages: list[int]) -> Steps:
+    def _fetch(self, instance: int, asker: Instance | None, pages: list[int]) -> Steps:
         env, link = self.env, self.links[instance]
         if not (yield from self._request(link, self.dml, self._dml_ns, len(pages))):
             return False
-        if self.sim.shared:
+        if asker:
             for page in pages:
-                yield from self._hand_over(instance, page)
+                yield from self._hand_over(instance, asker, page)
         groups: dict[tuple[int, ...], list[int]] = {}
         lost: list[int] = []
         for page in pages:
@@ -119,8 +138,9 @@ class RackDms:
         arrival = link.down.send(env.now, len(pages) - len(lost))
         if arrival < 0:
             return False
-        if arrival > env.now:
-            yield env.timeout(arrival - env.now)
+        if arrival > env.now and not env.skip(arrival - env.now):
+            yield env.timeout(arrival - env.now, link.down)
+        link.down.delivered += 1
         if lost:
             raise StoreError(lost)
         return True
@@ -131,12 +151,13 @@ class RackDms:
         arrival = link.up.send(env.now, pages if server is self.xpet else 0)
         if arrival < 0:
             return False
-        if arrival > env.now:
-            yield env.timeout(arrival - env.now)
+        if arrival > env.now and not env.skip(arrival - env.now):
+            yield env.timeout(arrival - env.now, link.up)
+        link.up.delivered += 1
         end = server.admit(
             env.now, service() if pages == 1 else sum(service() for _ in range(pages))
         )
-        if end > env.now:
+        if end > env.now and not env.skip(end - env.now):
             yield env.timeout(end - env.now)
         return True
 
@@ -174,21 +195,23 @@ class RackDms:
         arrival = unit.link.down.send(env.now, 0)
         if arrival < 0:
             return False
-        if arrival > env.now:
-            yield env.timeout(arrival - env.now)
+        if arrival > env.now and not env.skip(arrival - env.now):
+            yield env.timeout(arrival - env.now, unit.link.down)
+        unit.link.down.delivered += 1
         epoch = unit.epoch
         if not unit.up:
             return False
         end = unit.admit(env.now, pages)
-        if end > env.now:
+        if end > env.now and not env.skip(end - env.now):
             yield env.timeout(end - env.now)
         if unit.epoch != epoch:
             return False
         arrival = unit.link.up.send(env.now, pages)
         if arrival < 0:
             return False
-        if arrival > env.now:
-            yield env.timeout(arrival - env.now)
+        if arrival > env.now and not env.skip(arrival - env.now):
+            yield env.timeout(arrival - env.now, unit.link.up)
+        unit.link.up.delivered += 1
         answered = self.answers.setdefault((instance, unit.number), [0, 0])
         answered[0] += 1
         answered[1] += env.now - asked
@@ -229,8 +252,9 @@ class RackDms:
         arrival = link.down.send(env.now, 0)
         if arrival < 0:
             return False
-        if arrival > env.now:
-            yield env.timeout(arrival - env.now)
+        if arrival > env.now and not env.skip(arrival - env.now):
+            yield env.timeout(arrival - env.now, link.down)
+        link.down.delivered += 1
         return True
 
     def _place(self, pages: list[int]) -> tuple[dict[int, list[int]], dict[int, int]]:
@@ -260,20 +284,22 @@ class RackDms:
         stored = False
         arrival = unit.link.down.send(env.now, len(pages))
         if arrival >= 0:
-            if arrival > env.now:
-                yield env.timeout(arrival - env.now)
+            if arrival > env.now and not env.skip(arrival - env.now):
+                yield env.timeout(arrival - env.now, unit.link.down)
+            unit.link.down.delivered += 1
             epoch = unit.epoch
             if unit.up:
                 end = unit.admit(env.now, len(pages))
-                if end > env.now:
+                if end > env.now and not env.skip(end - env.now):
                     yield env.timeout(end - env.now)
                 if unit.epoch == epoch:
                     unit.pages.update(pages)
                     arrival = unit.link.up.send(env.now, 0)
                     if arrival >= 0:
                         stored = True
-                        if arrival > env.now:
-                            yield env.timeout(arrival - env.now)
+                        if arrival > env.now and not env.skip(arrival - env.now):
+                            yield env.timeout(arrival - env.now, unit.link.up)
+                        unit.link.up.delivered += 1
                         stored = unit.epoch == epoch
         unit.reserved -= fresh
         if stored:
@@ -284,6 +310,32 @@ class RackDms:
         """The unit's pages are gone."""
         for page in sorted(unit.pages):
             self.spt.unit_lost(page, unit.number)
+
+    def servers(self) -> dict[str, Server]:
+        """Every server of the rack by its name."""
+        return {"dml": self.dml, "xpet": self.xpet} | {u.name: u.server for u in self.units}
+
+    def every_link(self) -> list[Link]:
+        pairs = [*self.links, *(unit.link for unit in self.units)]
+        return [link for pair in pairs for link in (pair.up, pair.down)]
+
+    def check(self) -> None:
+        """At the end of a run. AssertionError where a law of queues or messages is broken."""
+        for name, server in self.servers().items():
+            server.check(name)
+        for link in self.every_link():
+            link.check()
+        if self.requests != self.answered + self.refused + self.withdrawn:
+            raise AssertionError(
+                f"{self.requests} requests, {self.answered} answered, {self.refused} refused, "
+                f"{self.withdrawn} withdrawn"
+            )
+        if self._busy:
+            raise AssertionError(f"pages {sorted(self._busy)} are still being handed over")
+        for there, units in self.spt.copies.items():
+            for unit in units:
+                if there not in self.units[unit].pages:
+                    raise AssertionError(f"page {there} is not on unit {unit}")
 
     # -- several instances, one region
 
@@ -299,28 +351,36 @@ class RackDms:
             arrival = link.down.send(self.env.now, 0)
             if arrival < 0:
                 return False
-            if arrival > self.env.now:
-                yield self.env.timeout(arrival - self.env.now)
+            if arrival > self.env.now and not self.env.skip(arrival - self.env.now):
+                yield self.env.timeout(arrival - self.env.now, link.down)
+            link.down.delivered += 1
             return True
 
         yield from self._until_it_works(attempt, [page])
 
-    def _hand_over(self, instance: int, page: int) -> Steps:
+    def _hand_over(self, instance: int, asker: Instance, page: int) -> Steps:
         """The page's owner evicts it, and from then on it belongs to the instance."""
         while page in self._busy and self.spt.owner[page] != instance:
-            yield self._busy[page]
+            turn = self.env.event()
+            self._busy[page].append(turn)
+            yield turn
         if self.spt.owner[page] == instance:
             return  # sent again: an earlier attempt got this far
-        self._busy[page] = self.env.event()
+        self._busy[page] = []
         try:
             while (owner := self.spt.owner[page]) not in (NOBODY, instance):
                 self.hand_overs += 1
-                arrival = self.links[owner].down.send(self.env.now, 0)
-                wait = self._retry_ns if arrival < 0 else arrival - self.env.now
-                yield self.env.timeout(wait)
-                if arrival >= 0:
-                    # The owner's work: it goes on even if who asked is gone meanwhile.
-                    yield self.env.process(self.instances[owner].give_up(page))
-            self.spt.take(page, instance)
+                down = self.links[owner].down
+                arrival = down.send(self.env.now, 0)
+                if arrival < 0:
+                    yield self.env.timeout(self._retry_ns)
+                    continue
+                yield self.env.timeout(arrival - self.env.now, down)
+                down.delivered += 1
+                # The owner's work: it goes on even if who asked is gone meanwhile.
+                yield self.env.process(self.instances[owner].give_up(page))
+            if not asker.gone:  # else a machine taken back would own it for ever
+                self.spt.take(page, instance)
         finally:
-            self._busy.pop(page).succeed()
+            for waiting in self._busy.pop(page):
+                waiting.succeed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -13,6 +13,8 @@ from edm_sim import recorder as record
 from edm_sim.clock import Clock
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
+from edm_sim.network import Link
+from edm_sim.references import Share
 from edm_sim.spt import NOBODY, Spt
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
 FLUSH_BATCH = 64
+
+DIRECT = 32
+"""Evictions in a faulting thread's reclaim step, as on real memory (EDM_DIRECT in region.h)."""
 
 
 class Reclaim:
@@ -40,42 +45,45 @@ class Reclaim:
     spt: Spt
     recorder: record.Recorder | None
     gone: bool
+    shares: list[Share]
     threads: list[simpy.Process]
+    decided: Callable[[int], int]
 
     def start_reclaim(self) -> None:
         self.lpet_active = False
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
-        self._waiting: dict[int, simpy.Event] = {}
-        self._progress: simpy.Event | None = None
+        self._waiting: dict[int, list[simpy.Event]] = {}
+        self._progress: list[simpy.Event] = []
         self.env.process(self._lpet())
 
     # -- waiting for one another
 
     def event_of(self, page: int) -> simpy.Event:
         """Succeeds when the page's installation or eviction under way has ended."""
-        if page not in self._waiting:
-            self._waiting[page] = self.env.event()
-        return self._waiting[page]
+        event = self.env.event()
+        self._waiting.setdefault(page, []).append(event)
+        return event
 
     def fire(self, page: int) -> None:
         """The page's installation or eviction has ended."""
-        if self._waiting and (event := self._waiting.pop(page, None)):
-            event.succeed()
+        if self._waiting:
+            for event in self._waiting.pop(page, ()):
+                event.succeed()
         if self._progress:
             self.made_progress()
 
     def made_progress(self) -> None:
-        if self._progress:
-            self._progress.succeed()
-            self._progress = None
+        waiting, self._progress = self._progress, []
+        for event in waiting:
+            event.succeed()
 
     def _next_progress(self) -> simpy.Event:
         if not self.under_way:
             raise AssertionError("nothing can be evicted and nothing is under way")
-        if not self._progress:
-            self._progress = self.env.event()
-        return self._progress
+        event = self.env.event()
+        self._progress.append(event)
+        return event
 
     # -- LPET and direct reclaim
 
@@ -99,24 +107,35 @@ class Reclaim:
             if status == lib.EDM_FAIL and not worked:
                 yield self._next_progress()
 
-    def reclaim_or_wait(self) -> Steps:
+    def reclaim_or_wait(self, by: Share) -> Steps:
         """Direct reclaim; when there is nothing to choose, waits for what is under way."""
-        _, worked = yield from self._reclaim_step()
+        _, worked = yield from self._reclaim_step(DIRECT, by)
         if not worked and lib.edm_resident(self.ptr) >= self.pager.config.limit:
             yield self._next_progress()
 
-    def _reclaim_step(self) -> Generator[simpy.Event, Any, tuple[int, bool]]:
-        """One step of reclaim with all its commands: (status, whether there were any)."""
+    def _reclaim_step(
+        self, most: int = 0, by: Share | None = None
+    ) -> Generator[simpy.Event, Any, tuple[int, bool]]:
+        """One step of reclaim, of `most` evictions (0: the policy's batch), with all its
+        commands: (status, whether there were any). by: the thread that does it, if not LPET."""
         env, ptr = self.env, self.ptr
-        status = lib.edm_reclaim(ptr, 0, env.now, self.out.ptr)
+        status = lib.edm_reclaim(ptr, most, env.now, self.out.ptr)
         commands = self.out.all()
         if status == lib.EDM_OK:
             self.lpet_active = False
         if commands:
-            yield from self._carry_out(commands)
+            yield from self._carry_out(commands, by)
         return status, bool(commands)
 
-    def _carry_out(self, commands: list[tuple[int, int, int]]) -> Steps:
+    def _interrupt_others(self, by: Share | None) -> int:
+        """Pages are taken out of the page table: every core that runs the program is
+        interrupted, and who does it waits for that. Returns that wait, ns."""
+        running = [share for share in self.shares if share.running and share is not by]
+        for share in running:
+            share.interrupts += 1
+        return self.costs.tlb_ns if running else 0
+
+    def _carry_out(self, commands: list[tuple[int, int, int]], by: Share | None = None) -> Steps:
         """Marks and evictions, write-back included."""
         env, ptr = self.env, self.ptr
         self.under_way += 1
@@ -124,7 +143,10 @@ class Reclaim:
         # An idle page is in a buffer of the stash already; a clean one needs none.
         out = sum(op == _MARK or (f & (_IDLE | _DIRTY)) == _DIRTY for op, _, f in commands)
         dropped = sum(op == _EVICT and not f & (_IDLE | _DIRTY) for op, _, f in commands)
-        yield env.timeout(self.costs.reclaim_ns(out, dropped))
+        ns = self.decided(self.costs.reclaim_ns(out, dropped))
+        if out + dropped:
+            ns += self._interrupt_others(by)
+        yield env.timeout(ns)
         for _, page, _ in commands:
             if not self.gone:
                 lib.edm_done(ptr, page, env.now)
@@ -164,6 +186,14 @@ class Reclaim:
     def _note(self, page: int, event: str, begin: int) -> None:
         if self.recorder:
             self.recorder.page(begin, self.number, page, event, self.env.now - begin)
+
+    def check_rest(self) -> None:
+        """At the end of a run: raises AssertionError for whoever or whatever still waits."""
+        if self.under_way or self._waiting or self._progress:
+            raise AssertionError(
+                f"instance {self.number}: {self.under_way} steps never ended, "
+                f"pages {sorted(self._waiting)} are waited for"
+            )
 
     # -- pages that others ask for, and leaving altogether
 
@@ -213,6 +243,9 @@ class Reclaim:
         self.gone = True
         for thread in self.threads:
             if thread.is_alive:
+                waits_for = thread.target
+                if isinstance(waits_for, simpy.Timeout) and isinstance(waits_for.value, Link):
+                    waits_for.value.cut_off += 1
                 thread.interrupt()
         for page in list(self._waiting):
             self.fire(page)

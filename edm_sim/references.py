@@ -67,6 +67,8 @@ class Share:
         self.refs = refs
         self.stretches = stretches
         self.at = (0, 0)  # what is left of the stretch under way
+        self.running = True  # on a core: false while a page comes over the network, and at the end
+        self.interrupts = 0  # of that core, for TLB flushes, that have not cost the thread yet
 
     def put_back(self, first: int, end: int) -> None:
         """A stretch that was not run: whoever resumes this share takes it first."""

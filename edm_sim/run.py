@@ -105,8 +105,7 @@ def latency_us(ns: array[int]) -> dict[str, float]:
 
 
 def _rack_counts(model: Model, dms: RackDms) -> dict[str, Any]:
-    links = [link for pair in dms.links for link in (pair.up, pair.down)]
-    links += [link for unit in dms.units for link in (unit.link.up, unit.link.down)]
+    links = dms.every_link()
     return {
         "instances": len(model.instances),
         "emus": len(dms.units) - 1,
