@@ -29,9 +29,7 @@ class Difference:
         )
 
 
-def _decisions(
-    evict: Any, page: NDArray[np.uint32], limit: int, observe: str
-) -> NDArray[Any]:
+def _decisions(evict: Any, page: NDArray[np.uint32], limit: int, observe: str) -> NDArray[Any]:
     log = LogBuffer()
     pages = int(page.max()) + 1 if page.size else 1
     config = PolicyConfig(

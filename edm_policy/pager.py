@@ -145,6 +145,19 @@ class Pager:
         lib.edm_flush(self.ptr, self._page(page), now, self._out)
         return self._commands()
 
+    def willneed(self, page: int, now: int = 0) -> list[Command]:
+        """The program will want this page: PREFETCH if it is REMOTE, RECLAIM for no room."""
+        lib.edm_willneed(self.ptr, self._page(page), now, self._out)
+        return self._commands()
+
+    def advise(self, first: int, pages: int, random: bool, now: int = 0) -> None:
+        """Faults on pages [first, first + pages) ask no prefetcher from now on, or again."""
+        if lib.edm_advise(self.ptr, first, pages, random, now):
+            raise UsageError(
+                f"advice on pages {first} to {first + pages - 1} of {self.config.pages}: outside "
+                "of the region, or more than 16 separate ranges; give it on larger ones"
+            )
+
     def adopt(self, page: int, now: int = 0) -> None:
         if lib.edm_adopt(self.ptr, self._page(page), now):
             raise ValueError(f"page {page} is {self.state(page)}: only a NEW page can be adopted")
@@ -221,6 +234,10 @@ class Pager:
 
     def word(self, page: int) -> int:
         return int(lib.edm_page_word(self.ptr, self._page(page)))
+
+    def quiet(self, page: int) -> bool:
+        """Was random access advised for it? A fault there asks no prefetcher."""
+        return bool(lib.edm_quiet(self.ptr, self._page(page)))
 
     @property
     def resident(self) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FAULTS = ("upcall", "monitor")
 ACCESS = {0: "none", 1: "device", 2: "syscall", 3: "user-mode-only"}
 RECLAIM = ("thread", "faulter")
+ADVICE = ("willneed", "dontneed", "random", "sequential")
 
 
 class PageLostError(EdmError):
@@ -258,6 +259,28 @@ class Region:
         error = lib.edm_region_evict(self._open(), *self._span(what))
         if error:
             raise self._writeback_error(-error)
+
+    def advise(self, what: Any, advice: str) -> None:
+        """Tells what the program will do with an array (or a slice of page numbers, or None: all).
+
+        "willneed": fetch now, in batches, what of it is out, as far as the low watermark goes
+        (counted as prefetches; other threads run meanwhile). "dontneed": evict it. "random":
+        faults there ask no prefetcher; "sequential": they do again. The content stays as it is.
+        Raises UsageError for other advice, or for more than 16 separate random ranges;
+        PageLostError, WritebackError.
+        """
+        if advice not in ADVICE:
+            refuse_unknown("advice", advice, ADVICE)
+        if advice == "dontneed":
+            return self.evict(what)
+        first, count = self._span(what)
+        if advice == "willneed":
+            error = lib.edm_region_willneed(self._open(), first, count)
+            if error:
+                raise self._writeback_error(-error)
+            self._raise_errors()
+        elif lib.edm_region_advise(self._open(), first, count, advice == "random"):
+            raise UsageError("advise: more than 16 separate random ranges; advise larger ones")
 
     def discard(self, what: Any = None) -> None:
         """Gives the content of whole pages up: they read as zeros, here and in the store.

@@ -15,7 +15,7 @@
 #define EDM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define EDM_NO_PAGE UINT32_MAX
 
-enum { EDM_PARAMS_MAX = 8 };
+enum { EDM_PARAMS_MAX = 8, EDM_QUIET_MAX = 16 };
 
 typedef struct edm_param_set {
     char name[EDM_NAME_MAX]; /* "name:key=value", cut at each ':' */
@@ -30,6 +30,8 @@ struct edm_pager {
     uint32_t lspt;        /* pages in FETCHING, RESIDENT, IDLE, LEAVING */
     uint32_t leaving;
     uint32_t wished;      /* pages the prefetcher asked for in the event under way */
+    struct { uint32_t first, end; } quiet[EDM_QUIET_MAX]; /* see advice.c */
+    uint32_t quiet_n;
     uint32_t room;        /* pages it wants free for its next window */
     uint32_t passed;      /* pages in somebody's hands that this reclaim passed over */
     uint8_t observe, dirty_always, lpet_awake, in_session;

@@ -31,6 +31,11 @@ static uint64_t apply(edm_pager *p, const edm_rec *r, uint64_t left, edm_cmds *o
     case EDM_EV_RECALL: edm_recall(p, r->page, r->now, out); return 1;
     case EDM_EV_FLUSH: edm_flush(p, r->page, r->now, out); return 1;
     case EDM_EV_ADOPT: edm_adopt(p, r->page, r->now); return 1;
+    case EDM_EV_WILLNEED: edm_willneed(p, r->page, r->now, out); return 1;
+    case EDM_EV_ADVISE:
+        if (left < 2) return 0;
+        edm_advise(p, r[0].page, r[1].page, r[0].flags, r->now);
+        return 2;
     case EDM_EV_RESIZE:
         if (left < 3) return 0;
         edm_resize(p, r[0].page, r[1].page, r[2].page, r->now);

@@ -118,7 +118,7 @@ static void wake_if_high(edm_pager *p, uint32_t here, uint32_t busy) {
 /* The prefetcher's turn, after the verdict on a miss or on the first use of a page of its own. */
 static void look_ahead(edm_pager *p, uint32_t page, int write) {
     p->wished = 0;
-    p->pf->fault(p, page, write);
+    if (EDM_LIKELY(!p->quiet_n) || !edm_quiet(p, page)) p->pf->fault(p, page, write);
     p->room = p->wished >= p->room ? p->wished : p->room - (p->room + 7) / 8;
     if (p->wished) wake_if_high(p, p->lspt - p->leaving, p->out->n);
 }
@@ -400,6 +400,14 @@ void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
 void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_FLUSH, 0);
     if (p->word[page] & EDM_DIRTY) take_out(p, page, EDM_F_KEEP);
+    p->out = NULL;
+}
+
+void edm_willneed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
+    begin(p, page, now, out, EDM_EV_WILLNEED, 0);
+    p->wished = 0;
+    if (!prefetch(p, page, 0) && p->wished) emit(p, EDM_RECLAIM, page, 0);
+    if (p->wished) wake_if_high(p, p->lspt - p->leaving, out->n);
     p->out = NULL;
 }
 

@@ -73,7 +73,8 @@ enum edm_dirty_mode { EDM_DIRTY_EXACT = 0, EDM_DIRTY_ALWAYS = 1 };
 enum edm_event { /* as written to the decision log */
     EDM_EV_FAULT = 1, EDM_EV_INSTALLED, EDM_EV_FETCH_FAILED, EDM_EV_TOUCHED,
     EDM_EV_RECLAIM, EDM_EV_DONE, EDM_EV_STORED, EDM_EV_STORE_FAILED, EDM_EV_DISCARD,
-    EDM_EV_RECALL, EDM_EV_FLUSH, EDM_EV_ADOPT, EDM_EV_RESIZE
+    EDM_EV_RECALL, EDM_EV_FLUSH, EDM_EV_ADOPT, EDM_EV_RESIZE,
+    EDM_EV_WILLNEED, EDM_EV_ADVISE
 };
 
 enum edm_op { /* commands */
@@ -195,6 +196,11 @@ int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now); /* 2: keep the 
 void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out); /* evict this very page */
 void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);  /* write back, stay in the stash */
+/* The program will want this page: a PREFETCH if it is REMOTE, or RECLAIM where there is no room for it. */
+void edm_willneed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
+/* Accesses to pages[first, first + n) will be random (no prefetching for faults there), or (0) no
+ * longer. -1: outside of the region, or more than 16 separate ranges. */
+int edm_advise(edm_pager *p, uint32_t first, uint32_t n, int random, uint64_t now);
 int edm_adopt(edm_pager *p, uint32_t page, uint64_t now); /* NEW -> REMOTE: the store has it already. -1 if not NEW */
 int edm_resize(edm_pager *p, uint32_t low, uint32_t high, uint32_t limit, uint64_t now); /* -1: not low < high <= limit */
 
@@ -221,6 +227,7 @@ int edm_needs_plan(const edm_pager *p);
 int edm_page_state(const edm_pager *p, uint32_t page);
 uint32_t edm_page_word(const edm_pager *p, uint32_t page);
 const uint16_t *edm_page_words(const edm_pager *p); /* all of them; looking without the driver's lock is a guess */
+int edm_quiet(const edm_pager *p, uint32_t page); /* advised random: no prefetching for a fault here */
 uint32_t edm_resident(const edm_pager *p); /* size of the LSPT */
 uint32_t edm_leaving(const edm_pager *p);
 const edm_stats *edm_stats_of(const edm_pager *p);

@@ -155,6 +155,8 @@ static void prefetch(edm_region *r, const edm_cmd *c, uint32_t n) {
     edm_scratch_give(r, which);
 }
 
+void edm_prefetch_out(edm_region *r, const edm_cmd *c, uint32_t n) { prefetch(r, c, n); }
+
 static int among(const edm_cmds *cmds, uint8_t op) {
     for (uint32_t i = 1; i < cmds->n; i++)
         if (cmds->c[i].op == op) return 1;

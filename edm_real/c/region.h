@@ -116,6 +116,9 @@ static inline void edm_hook(edm_region *r, int point, uint32_t page) {
 /* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
 int edm_region_fault(edm_region *r, uint32_t page, int write);
 
+/* Carries the PREFETCH commands among c[0..n) out, in batches. fault.c */
+void edm_prefetch_out(edm_region *r, const edm_cmd *c, uint32_t n);
+
 /* evict.c */
 /* One reclaim step of at most `max` evictions (0: the batch), carried out; how many commands
  * it took. edm_reclaim_status. */

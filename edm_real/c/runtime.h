@@ -84,6 +84,11 @@ int edm_region_prefault(edm_region *r, uint32_t first, uint32_t n, int write);
 int edm_region_discard(edm_region *r, uint32_t first, uint32_t n); /* they read as zeros again */
 int edm_region_flush(edm_region *r, uint32_t first, uint32_t n);   /* the store has them; -EIO: not all */
 int edm_region_evict(edm_region *r, uint32_t first, uint32_t n);   /* these very pages leave */
+/* Fetches what is out of the range in batches, as far as the low watermark goes: later faults find it.
+ * Nobody waits for a page but the caller. -ENOMEM: no page could be sent away for it. */
+int edm_region_willneed(edm_region *r, uint32_t first, uint32_t n);
+/* random: no prefetching for faults on these pages; 0: as before. -EINVAL: more than 16 ranges. */
+int edm_region_advise(edm_region *r, uint32_t first, uint32_t n, int random);
 int edm_region_resize(edm_region *r, uint32_t low, uint32_t high, uint32_t limit);
 /* A full walk between two commands, faults wait meanwhile: 0 if the pager, the mapping and the stash
  * agree. -EBUSY: there was no such moment. For tests. */
