@@ -212,6 +212,8 @@ class Instance(Reclaim):
             if op == _FETCH:
                 yield from self._fetch(share, page)
                 return op
+            if op == _ZERO and self.base + page in self.spt.copies:
+                raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
             if op in (_ZERO, _RESCUE):
                 yield from self._work(costs.zero_ns if op == _ZERO else costs.rescue_ns)
                 self.installed(page)

@@ -229,3 +229,21 @@ def test_threads_queue_for_the_pagers_lock() -> None:
     (lock,) = model.instances[0].servers().values()
     assert lock.waited_ns > lock.busy_ns / 2
     assert model.finished_ns > lock.busy_ns
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_page_is_not_handed_to_a_machine_that_is_gone(gone: bool) -> None:
+    made = Model(
+        experiment(instances=2, shared=True, network="tcp-az", refs=100, trace="seq"), Costs()
+    )
+    made.spt.take(511, 1)  # nobody's trace touches it
+    dms, asker = made.dms, made.instances[0]
+
+    def taken_back():
+        yield made.env.timeout(1_000)
+        asker.gone = gone
+
+    made.env.process(dms.fetch(0, [511]))
+    made.env.process(taken_back())
+    made.env.run()
+    assert made.spt.owner[511] == (-1 if gone else 0)
