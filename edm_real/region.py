@@ -28,6 +28,7 @@ from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
 
 if TYPE_CHECKING:
+    from edm_real.budget import Budget
     from edm_workload.trace import Trace
 
 FAULTS = ("upcall", "monitor")
@@ -99,6 +100,7 @@ class Region:
         **policy: Any,
     ):
         self._raw: Any = None
+        self.budget: Budget | None = None
         if faults not in FAULTS:
             refuse_unknown("faults", faults, FAULTS)
         if reclaim not in RECLAIM:
@@ -109,7 +111,7 @@ class Region:
             raise UsageError(f"{evict} must know the future; run it in the simulator")
         self.page_size = page_size
         scale = page_size // PAGE_SIZE
-        pages = self._scaled(size, None, "size", scale)
+        pages = self.pages_of(size, page_size)
         limit = min(self._scaled(local, pages, "local", scale), pages)
         self.config = PolicyConfig(
             pages=pages,
@@ -162,6 +164,11 @@ class Region:
         self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
         self._used = 0
         self._lost_told = 0
+
+    @classmethod
+    def pages_of(cls, size: Size, page_size: int = PAGE_SIZE) -> int:
+        """A region's size in pages of its own."""
+        return cls._scaled(size, None, "size", page_size // PAGE_SIZE)
 
     @staticmethod
     def _scaled(value: Size, base: int | None, what: str, scale: int, least: int = 1) -> int:
@@ -473,6 +480,8 @@ class Region:
             self._raise_errors()
         except PageLostError as error:
             lost = error
+        if self.budget:
+            self.budget.leave(self)
         ffi.gc(self._memory, None)
         code = lib.edm_region_close(self._raw)
         self._raw = None
