@@ -26,6 +26,8 @@ URLS = [
     "zstd+mem:?level=3&cap=64MiB",
     "lz4+mem:",
     "shaped:p50=5us,p99=20us,gbit=100,mem:",
+    "replicated:mem:,[shaped:p50=10us,mem:],mem:",
+    "replicated:mem:,file:?write=quorum",
 ]
 REDIS = [
     "redis://127.0.0.1:{port}/0",
