@@ -129,7 +129,7 @@ static int get_one(struct packed *p, uint8_t *slot, uint64_t page, void *to) {
     struct entry *e = &p->entry[page];
     int error = 0;
     edm_lock_take(&e->lock);
-    const uint8_t *from = p->arena.bytes + e->at;
+    const uint8_t *from = p->arena.bytes + (e->kind == SAME ? 0 : e->at);
     switch (e->kind) {
     case SAME: fill(to, p->base.page_size, e->at); break;
     case RAW: memcpy(to, from, e->bytes); break;
