@@ -144,6 +144,7 @@ static void prefetch(edm_region *r, const edm_cmd *c, uint32_t n) {
             uint32_t page = (uint32_t)w.io[k].page;
             int good = !w.io[k].result && edm_checksum(w.io[k].data, r->page_size) == r->sum[page];
             w.error[k] = good ? 0 : get_bytes(r, page, w.io[k].data);
+            r->stashed_sum[page] = r->sum[page]; /* a marker's */
         }
         install(r, &w);
         for (uint32_t k = 0; k < w.n; k++) {

@@ -74,9 +74,11 @@ static int get_memory(edm_region *r) {
     r->zeros = map(r->page_size);
     r->scratch = map((size_t)EDM_SCRATCHES * EDM_SCRATCH_PAGES << r->shift);
     r->sum = map(r->pages * sizeof *r->sum);
+    r->stashed_sum = map(r->pages * sizeof *r->stashed_sum);
     r->buffer_of = map(r->pages * sizeof *r->buffer_of);
     r->log_buffer = map(EDM_LOG_RECS * sizeof *r->log_buffer);
-    return r->memory && s->bytes && s->warm && s->cold && r->zeros && r->scratch && r->sum && r->buffer_of && r->log_buffer
+    return r->memory && s->bytes && s->warm && s->cold && r->zeros && r->scratch && r->sum && r->stashed_sum && r->buffer_of &&
+                   r->log_buffer
                ? 0 : -ENOMEM;
 }
 
@@ -101,6 +103,7 @@ static int tear_down(edm_region *r) {
     unmap(r->zeros, r->page_size);
     unmap(r->scratch, (size_t)EDM_SCRATCHES * EDM_SCRATCH_PAGES << r->shift);
     unmap(r->sum, r->pages * sizeof *r->sum);
+    unmap(r->stashed_sum, r->pages * sizeof *r->stashed_sum);
     unmap(r->buffer_of, r->pages * sizeof *r->buffer_of);
     unmap(r->stash.bytes, (size_t)r->stash.count << r->shift);
     unmap(r->stash.warm, r->stash.count * sizeof *r->stash.warm);

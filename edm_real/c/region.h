@@ -63,6 +63,7 @@ struct edm_region {
     edm_pager *pager;          /* (lock) */
     edm_store *store;
     uint64_t *sum;             /* per page: checksum of what the store has */
+    uint64_t *stashed_sum;     /* per page: checksum of what its buffer has */
     uint32_t *buffer_of;       /* per page: where it is in the stash */
     struct edm_stash stash;
     struct edm_pipe pipe[EDM_PIPES];
