@@ -1,0 +1,241 @@
+"""What a fault costs: edm_real beside the bare floor (and kernel swap), in turn, with medians.
+
+    python benchmarks/faults.py                 all lines, 5 rounds
+    python benchmarks/faults.py --rounds 3 --only uniform,prefetch
+    sudo python benchmarks/faults.py --swap     kernel swap on zram in the same rounds
+
+Each round measures every line once, so that what else the machine does meets all alike;
+figures are medians of the rounds, labelled idle or loaded by what else ran before them. `--busy`
+keeps the other core computing meanwhile. Goals are printed beside the ratios, and gate nothing.
+
+Exit codes: 0 ok, 1 a page was not as written, 2 usage, 77 this machine has no userfaultfd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edm_policy.errors import CannotError, EdmError
+from edm_real import Region, versus
+from edm_workload.metadata import LOADED
+
+FLOOR = Path(__file__).resolve().parent / "floor"
+Figures = dict[str, float]
+FIGURES = ("p50", "mean", "p99", "access", "pages/s", "cpu", "lpet", "faults", "direct")
+
+
+def pattern(name: str, pages: int, refs: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Page numbers: uniform, seq, stride (every 4th page), four (streams, interleaved)."""
+    i = np.arange(refs, dtype=np.int64)
+    if name == "uniform":
+        return np.random.default_rng(seed).integers(0, pages, refs, dtype=np.uint32)
+    if name == "four":
+        quarter = pages // 4
+        return (i % 4 * quarter + i // 4 % quarter).astype(np.uint32)
+    return (i * (4 if name == "stride" else 1) % pages).astype(np.uint32)
+
+
+def _lpet_us() -> float:
+    """Processor time of LPET's thread so far."""
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            if (task / "comm").read_text().strip() == "edm-lpet":
+                return int((task / "schedstat").read_text().split()[0]) / 1000
+        except OSError:
+            continue
+    return 0.0
+
+
+def _cpu_us() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return (used.ru_utime + used.ru_stime) * 1e6
+
+
+def ours(o: argparse.Namespace, seed: int, accesses: str = "uniform", **region: Any) -> Figures:
+    """One replay, read-modify-write. us, but pages/s.
+
+    access: elapsed over accesses; cpu: processor time of the process over faults, filling and
+    checking of the memory included; lpet: LPET's own over pages it took out; faults: per
+    access; direct: share of faults that reclaimed by themselves.
+    """
+    threads = region.pop("threads", 1)
+    refs = pattern(accesses, o.pages, o.refs, seed)
+    with Region(o.pages, local="25%", **region) as r:
+        cpu, lpet = _cpu_us(), _lpet_us()
+        got = r.replay(refs, write=np.ones(o.refs, np.uint8), threads=threads, fill=True)
+        cpu, lpet, all_ = _cpu_us() - cpu, _lpet_us() - lpet, r.stats()
+    if not got["verified"]:
+        raise EdmError(f"{accesses} {region}: pages were NOT as written")
+    latency = got["latency_us"]
+    return {
+        "p50": latency["p50"], "mean": latency["mean"], "p99": latency["p99"],
+        "access": got["elapsed_s"] * 1e6 / got["refs"],
+        "pages/s": got["refs"] / got["elapsed_s"],
+        "cpu": cpu / all_["faults"],
+        "lpet": lpet / max(1, all_["unmapped"]),
+        "faults": got["faults"] / got["refs"],
+        "direct": all_["direct_reclaims"] / all_["faults"],
+    }  # fmt: skip
+
+
+def floor(o: argparse.Namespace, seed: int, mode: str) -> Figures:
+    """benchmarks/floor's figures, us."""
+    args = [str(FLOOR / "floor"), "--mode", mode, "--write", "--json", "--pages", str(o.pages)]
+    args += ["--faults", str(o.refs * 3 // 4), "--seed", str(seed)]
+    done = subprocess.run(args, capture_output=True, text=True)
+    if done.returncode:
+        raise (CannotError if done.returncode == 77 else EdmError)(done.stderr.strip())
+    out = json.loads(done.stdout)
+    figures = {k: out["fault_ns"][k] / 1000 for k in ("p50", "mean", "p99")}
+    return figures | {"access": out["access_mean_ns"] / 1000}
+
+
+def no_eviction(o: argparse.Namespace, seed: int) -> Figures:
+    """Faults that meet no eviction: all memory local, every page missing once."""
+    with Region(o.pages, local="100%") as r:
+        refs = np.random.default_rng(seed).permutation(o.pages).astype(np.uint32)
+        latency = r.replay(refs, write=np.ones(o.pages, np.uint8))["latency_us"]
+    return {k: latency[k] for k in ("p50", "mean", "p99")}
+
+
+def swap(o: argparse.Namespace, seed: int, accesses: str) -> Figures:
+    """Kernel swap on zram under a memory cgroup, one run."""
+    row = versus.baselines(
+        accesses, o.pages, o.pages // 4, True, seed, ["zram"], refs=o.refs, repeats=1
+    )[0]
+    return {"access": row["mean_us"], "pages/s": 1e6 / row["mean_us"]}
+
+
+Line = Callable[[argparse.Namespace, int], Figures]
+
+
+def _ours(**how: Any) -> Line:
+    return lambda o, seed: ours(o, seed, **how)
+
+
+LINES: dict[str, Line] = {
+    "floor fault": lambda o, s: floor(o, s, "fault"),
+    "floor loop": lambda o, s: floor(o, s, "loop"),
+    "uniform, no eviction": no_eviction,
+    "uniform": _ours(),
+    "uniform, fifo": _ours(evict="fifo"),
+    "uniform, 2 threads": _ours(threads=2),
+    "uniform, monitor": _ours(faults="monitor"),
+    "uniform, nextn": _ours(prefetch="nextn"),
+    "seq": _ours(accesses="seq"),
+    "seq, nextn": _ours(accesses="seq", prefetch="nextn"),
+    "stride": _ours(accesses="stride"),
+    "stride, prefetch": _ours(accesses="stride", prefetch="stride"),
+    "four": _ours(accesses="four"),
+    "four, nextn": _ours(accesses="four", prefetch="nextn"),
+}
+SWAP: dict[str, Line] = {
+    "zram uniform": lambda o, s: swap(o, s, "uniform"),
+    "zram seq": lambda o, s: swap(o, s, "seq"),
+}
+RATIOS = (  # line, figure, over line, figure, goal
+    ("uniform", "p50", "floor fault", "p50", "<= 1.8"),
+    ("uniform", "mean", "floor fault", "mean", "<= 1.8"),
+    ("uniform", "access", "floor loop", "access", "<= 1.25"),
+    ("uniform", "access", "zram uniform", "access", "<= 0.60"),
+    ("uniform", "p99", "uniform, no eviction", "p99", "<= 1.5"),
+    ("uniform, 2 threads", "pages/s", "uniform", "pages/s", ">= 1.7"),
+    ("uniform, monitor", "mean", "uniform", "mean", "<= 2"),
+    ("uniform, nextn", "access", "uniform", "access", "<= 1.03"),
+    ("seq, nextn", "pages/s", "seq", "pages/s", ">= 3"),
+    ("seq, nextn", "pages/s", "zram seq", "pages/s", "> 1"),
+    ("stride, prefetch", "pages/s", "stride", "pages/s", ">= 2"),
+    ("four, nextn", "pages/s", "four", "pages/s", ">= 2"),
+)
+
+
+def measure(o: argparse.Namespace, lines: dict[str, Line]) -> dict[str, Figures]:
+    """Medians of the rounds, every line once a round."""
+    seen: dict[str, list[Figures]] = {name: [] for name in lines}
+    for k in range(o.rounds):
+        for name, line in lines.items():
+            print(f"round {k + 1}/{o.rounds}: {name}".ljust(60), end="\r", file=sys.stderr)
+            seen[name].append(line(o, k + 1))
+    print(" " * 60, end="\r", file=sys.stderr)
+    return {
+        name: {f: statistics.median(r[f] for r in rounds) for f in rounds[0]}
+        for name, rounds in seen.items()
+    }
+
+
+def report(medians: dict[str, Figures]) -> list[dict[str, Any]]:
+    """Prints the tables; the ratios, as they go into the JSON."""
+    print(f"{'':22}" + "".join(f"{f:>10}" for f in FIGURES))
+    for name, figures in medians.items():
+        cells = (f"{figures[f]:10.4g}" if f in figures else f"{'':10}" for f in FIGURES)
+        print(f"{name:22}" + "".join(cells))
+    ratios = []
+    print()
+    for name, figure, base, base_figure, goal in RATIOS:
+        if name not in medians or base not in medians:
+            continue
+        value = medians[name][figure] / medians[base][base_figure]
+        ratios.append({"ratio": f"{name}: {figure} / {base}", "value": value, "goal": goal})
+        print(f"{ratios[-1]['ratio']:56} {value:6.2f}   goal {goal}")
+    return ratios
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--pages", type=int, default=65536, help="pages of the region")
+    p.add_argument("--refs", type=int, default=200_000, help="accesses in each measurement")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--only", help="lines that begin with one of these words, with commas between")
+    p.add_argument("--busy", action="store_true", help="the other core computes meanwhile")
+    p.add_argument("--swap", action="store_true", help="kernel swap on zram, too (root)")
+    p.add_argument("-o", "--out", help="a file for the figures as JSON")
+    return p.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    o = parse(argv)
+    lines = LINES | (SWAP if o.swap else {})
+    if o.only:
+        words = tuple(o.only.split(","))
+        lines = {k: v for k, v in lines.items() if k.startswith(words)}
+    try:
+        subprocess.run(["make", "-sC", str(FLOOR)], check=True)
+        busy = versus.busy_cores()
+        with versus.other_core_busy() if o.busy else contextlib.nullcontext():
+            medians = measure(o, lines)
+    except CannotError as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 77
+    except (EdmError, subprocess.CalledProcessError) as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 1
+    cores = os.cpu_count() or 1
+    state = "other core busy" if o.busy else "idle" if busy < LOADED * cores else "loaded"
+    print(
+        f"{state} ({busy:.1f} of {cores} cores were at work before); {o.pages} pages, 25 % local,",
+        end=" ",
+    )
+    print(f"{o.refs} accesses, medians of {o.rounds}; us")
+    ratios = report(medians)
+    if o.out:
+        result = {"schema": 1, "state": state, "busy_cores": busy, "cores": cores, **vars(o)}
+        Path(o.out).write_text(
+            json.dumps(result | {"medians": medians, "ratios": ratios}, indent=1)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
