@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edm_policy.config import PolicyConfig, evictor_info
-from edm_policy.errors import CannotError, EdmError, UsageError
+from edm_policy.errors import EdmError, UsageError
 from edm_real._core import ffi, lib
+from edm_real.errors import PageLostError, WritebackError, open_error
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
+from edm_real.replay import references, run_job
 from edm_real.store_url import redacted, resolved
 from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
@@ -35,20 +37,6 @@ FAULTS = ("upcall", "monitor")
 ACCESS = {0: "none", 1: "device", 2: "syscall", 3: "user-mode-only"}
 RECLAIM = ("thread", "faulter")
 ADVICE = ("willneed", "dontneed", "random", "sequential")
-
-
-class PageLostError(EdmError):
-    """A page's content could not be had from its store: the page is poisoned, never wrong."""
-
-    def __init__(self, page: int, store: str, error: int):
-        wrong = error == errno.EBADMSG
-        why = "its bytes are not those that were stored" if wrong else os.strerror(error)
-        super().__init__(f"page {page} is lost: store {store}: {why}; use no result made from it")
-        self.page, self.store, self.errno = page, store, error
-
-
-class WritebackError(EdmError):
-    """Changed pages could not be written to the store. They stay in local memory."""
 
 
 class Region:
@@ -148,7 +136,7 @@ class Region:
             raise UsageError(text) if text.startswith("unknown store") else EdmError(text)
         raw = lib.edm_region_open(config, opened, why, 512, error)
         if raw == ffi.NULL:
-            raise _open_error(error[0], ffi.string(why).decode())
+            raise open_error(error[0], ffi.string(why).decode())
         self._raw = raw
         if watch:  # a region works without, where it cannot be had
             lib.edm_board_open(raw, name.encode(), redact(store).encode())
@@ -389,55 +377,20 @@ class Region:
         the program sees them) are of the references alone.
         Raises PageLostError for lost pages, KeyboardInterrupt within a second of Ctrl-C.
         """
-        raw = self._open()
-        page, writes, tid, name = _references(trace, write)
-        config = ffi.new("edm_replay_config *")
-        config.refs.page = ffi.from_buffer("uint32_t[]", page)
-        config.refs.n = len(page)
-        keep: list[Any] = [page]
-        if writes is not None:
-            keep.append(ffi.from_buffer("uint8_t[]", writes))
-            config.refs.write = keep[-1]
-        if tid is not None:
-            keep.append(ffi.from_buffer("uint16_t[]", tid))
-            config.tid = keep[-1]
-        config.threads, config.chunk, config.fill = threads, chunk, fill
-        config.pages, config.whole = pages, whole
-        config.seed = self.seed if seed is None else seed
-        why = ffi.new("char[256]")
-        job = lib.edm_replay_start(raw, config, why, 256)
-        if job == ffi.NULL:
-            raise UsageError(ffi.string(why).decode())
-        result = ffi.new("edm_replay_result *")
-        try:
-            while not lib.edm_replay_wait(job, 50):  # signals are seen between the calls
-                if on_progress:
-                    on_progress(int(lib.edm_replay_progress(job)), len(page))
-        except BaseException:
-            lib.edm_replay_stop(job)
-            raise
-        finally:
-            lib.edm_replay_end(job, result)
+        values = run_job(
+            self._open(),
+            references(trace, write),
+            threads=threads,
+            fill=fill,
+            seed=self.seed if seed is None else seed,
+            chunk=chunk,
+            on_progress=on_progress,
+            pages=pages,
+            whole=whole,
+        )
         if self.lost_pages > self._lost_told:
             self._raise_errors()
-        return {
-            **self._settings(),
-            "workload": name,
-            "threads": threads,
-            **{field: int(getattr(result.policy, field)) for field in POLICY_FIELDS},
-            "refs": int(result.refs),
-            "elapsed_s": result.elapsed_ns / 1e9,
-            "latency_us": latency_us(result.latency),
-            "seed": self.seed,
-            "verified": not (result.wrong or result.wrong_pages or result.stopped),
-            "extra": {
-                "timed_faults": int(result.latency.count),
-                "wrong": int(result.wrong),
-                "wrong_pages": int(result.wrong_pages),
-                "verified_pages": int(result.verified_pages),
-                "lost": int(result.lost),
-            },
-        }
+        return {**self._settings(), "threads": threads, "seed": self.seed, **values}
 
     # ---- errors and the end ----
 
@@ -532,29 +485,3 @@ class _Closer:
     def __call__(self, _memory: Any) -> None:
         if os.getpid() == self.pid:
             lib.edm_region_close(self.raw)
-
-
-def _open_error(code: int, why: str) -> EdmError:
-    if code in (-errno.EPERM, -errno.ENOSYS, -errno.EACCES):
-        return CannotError(f"{why}; python -m edm_real doctor tells what is missing, and the fix")
-    return UsageError(why) if code == -errno.EINVAL else EdmError(why)
-
-
-def _references(
-    trace: Trace | NDArray[Any], write: NDArray[Any] | None
-) -> tuple[NDArray[np.uint32], NDArray[np.uint8] | None, NDArray[np.uint16] | None, str]:
-    """(pages, write flags, thread ids, name), each contiguous and of the C types."""
-    tid, name = None, "array"
-    if isinstance(trace, np.ndarray):
-        pages, flags = trace, write
-    else:
-        pages, flags = trace.arrays()
-        tid, name = trace.tid, trace.name
-    if pages.size and int(pages.max()) >= 2**32:
-        raise UsageError("page numbers must be below 2^32; make the trace dense first")
-    return (
-        np.ascontiguousarray(pages, np.uint32),
-        None if flags is None else np.ascontiguousarray(flags, np.uint8),
-        None if tid is None else np.ascontiguousarray(tid, np.uint16),
-        name,
-    )

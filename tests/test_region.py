@@ -405,10 +405,10 @@ def test_ctrl_c_ends_a_replay_within_a_second() -> None:
     ("options", "says"),
     [
         ({"evict": "nosuch"}, "unknown evictor 'nosuch'"),
-        ({"store": "nosuch:"}, "unknown store 'nosuch:'; there are: mem: file:"),
+        ({"store": "nosuch:"}, "unknown store 'nosuch'; there are: mem:"),
         ({"low": 300, "high": 200}, "must be low < high <= limit"),
         ({"evict": "lru", "observe": "faults"}, "needs observation idle"),
-        ({"store": "mem:x"}, "takes nothing after the colon"),
+        ({"store": "mem:x"}, "mem: takes no path"),
         ({"page_size": 5000}, "page_size 5000"),
         ({"faults": "upcal"}, "did you mean upcall"),
     ],
