@@ -1,7 +1,7 @@
 """What a fault costs: edm_real beside the bare floor (and kernel swap), in turn, with medians.
 
     python benchmarks/faults.py                 all lines, 5 rounds
-    python benchmarks/faults.py --rounds 3 --only uniform,prefetch
+    python benchmarks/faults.py --rounds 3 --only floor uniform
     sudo python benchmarks/faults.py --swap     kernel swap on zram in the same rounds
 
 Each round measures every line once, so that what else the machine does meets all alike;
@@ -208,7 +208,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--pages", type=int, default=65536, help="pages of the region")
     p.add_argument("--refs", type=int, default=200_000, help="accesses in each measurement")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--only", help="lines that begin with one of these words, with commas between")
+    p.add_argument("--only", nargs="+", help="lines that begin with one of these")
     p.add_argument("--busy", action="store_true", help="the other core computes meanwhile")
     p.add_argument("--swap", action="store_true", help="kernel swap on zram, too (root)")
     p.add_argument("-o", "--out", help="a file for the figures as JSON")
@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     o = parse(argv)
     lines = LINES | (SWAP if o.swap else {})
     if o.only:
-        words = tuple(o.only.split(","))
+        words = tuple(o.only)
         lines = {k: v for k, v in lines.items() if k.startswith(words)}
     try:
         subprocess.run(["make", "-sC", str(FLOOR)], check=True)

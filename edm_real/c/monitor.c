@@ -1,13 +1,43 @@
 /* monitor.c: handler threads that read fault messages. The transparent mode: faults taken
- * inside of system calls are served too, and the program's signals are not touched. */
+ * inside of system calls are served too, and the program's signals are not touched.
+ *
+ * Waking a thread on another core costs several times what the fault itself does: a single
+ * handler follows the faulting thread to its core (docs/measurements.md). */
 #define _GNU_SOURCE
 #include "region.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { BATCH = 16 };
+enum { BATCH = 16, FOLLOW_EVERY = 64, STAT_BEFORE_CORE = 37 };
+
+/* The core a thread of this process last ran on, or -1. */
+static int core_of(uint32_t tid) {
+    char path[48], text[512];
+    snprintf(path, sizeof path, "/proc/self/task/%u/stat", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    char *at = strrchr(text, ')'); /* the name may hold anything; 37 fields are between it and the core */
+    for (int i = 0; at && i < STAT_BEFORE_CORE; i++) at = strchr(at + 1, ' ');
+    return at ? atoi(at + 1) : -1;
+}
+
+static void follow(uint32_t tid, int *core) {
+    int now = core_of(tid);
+    cpu_set_t one;
+    if (now < 0 || now >= CPU_SETSIZE || now == *core) return;
+    CPU_ZERO(&one);
+    CPU_SET(now, &one);
+    if (!sched_setaffinity(0, sizeof one, &one)) *core = now;
+}
 
 static void serve(edm_region *r, const struct uffd_msg *m) {
     if (m->event != UFFD_EVENT_PAGEFAULT) return;
@@ -21,11 +51,17 @@ static void *handler_main(void *region) {
     edm_region *r = region;
     struct pollfd fds[2] = {{.fd = r->uffd, .events = POLLIN}, {.fd = r->stop_pipe[0], .events = POLLIN}};
     struct uffd_msg messages[BATCH];
+    uint32_t until = 0;
+    int core = -1;
     while (!r->stop) {
         ssize_t n = read(r->uffd, messages, sizeof messages);
         if (n <= 0) {
             poll(fds, 2, 1000);
             continue;
+        }
+        if (r->tells_thread && r->handlers == 1 && !until--) {
+            until = FOLLOW_EVERY;
+            follow(messages[0].arg.pagefault.feat.ptid, &core);
         }
         for (uint32_t i = 0; i < (size_t)n / sizeof *messages; i++) serve(r, &messages[i]);
     }

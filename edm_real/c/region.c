@@ -60,7 +60,9 @@ static int open_uffd(edm_region *r, const edm_region_config *c, char *why, size_
         return -ENOSYS;
     }
     r->can_poison = (features & UFFD_FEATURE_POISON) != 0;
-    r->uffd = edm_uffd_open(wanted | (features & UFFD_FEATURE_POISON), c->kernel_faults, &r->access);
+    uint64_t more = features & (UFFD_FEATURE_POISON | (r->monitor ? UFFD_FEATURE_THREAD_ID : 0));
+    r->tells_thread = (more & UFFD_FEATURE_THREAD_ID) != 0;
+    r->uffd = edm_uffd_open(wanted | more, c->kernel_faults, &r->access);
     return r->uffd < 0 ? refuse(why, why_size, r->uffd, "userfaultfd") : 0;
 }
 

@@ -55,6 +55,7 @@ struct edm_region {
     uint32_t pages, page_size, shift;
     int uffd, self; /* self: a pidfd of this process, for process_madvise */
     int monitor, lockstep, can_poison, has_lpet;
+    int tells_thread; /* monitor: messages carry the faulting thread's number */
     _Atomic int splices; /* see unmap.c */
     uint64_t deadline_ns;
     uint64_t lockstep_now; /* number of the reference under way (lockstep: one thread) */
