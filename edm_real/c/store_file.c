@@ -16,13 +16,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { LOCKS = 64 };
+
 struct file {
     edm_store base;
     int fd, keep;
     char *path;
     _Atomic uint8_t *present;
+    edm_lock lock[LOCKS]; /* one for every LOCKS-th page: file systems do not keep a read and a write
+                             of the same bytes apart, and a reader must see the old page or the new */
     _Atomic uint64_t gets, puts, dels, errors, kept;
 };
+
+static edm_lock *lock_of(struct file *f, uint64_t page) { return &f->lock[page % LOCKS]; }
 
 /* The whole page or an error; interrupted and short transfers go on. */
 static int transfer(int fd, int writing, uint8_t *data, size_t left, uint64_t offset) {
@@ -43,8 +49,10 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     int failed = 0;
     (void)deadline_ns; /* a local file answers or fails */
     for (uint32_t i = 0; i < n; i++) {
+        edm_lock_take(lock_of(f, io[i].page));
         io[i].result = transfer(f->fd, 1, io[i].data, s->page_size, io[i].page * s->page_size);
         uint8_t there = !io[i].result, was = atomic_exchange(&f->present[io[i].page], there);
+        edm_lock_give(lock_of(f, io[i].page));
         failed += !there; /* half of a page may be written: it is not there any more */
         if (there && !was) f->kept++;
         else if (was && !there) f->kept--;
@@ -59,8 +67,10 @@ static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     int failed = 0;
     (void)deadline_ns;
     for (uint32_t i = 0; i < n; i++) {
+        edm_lock_take(lock_of(f, io[i].page));
         io[i].result = f->present[io[i].page]
                            ? transfer(f->fd, 0, io[i].data, s->page_size, io[i].page * s->page_size) : -ENOENT;
+        edm_lock_give(lock_of(f, io[i].page));
         failed += io[i].result != 0;
     }
     f->gets += n;
@@ -72,9 +82,11 @@ static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     struct file *f = (struct file *)s;
     (void)deadline_ns;
     for (uint32_t i = 0; i < n; i++) {
+        edm_lock_take(lock_of(f, io[i].page));
         if (atomic_exchange(&f->present[io[i].page], 0)) f->kept--;
         /* Space back where the file system can; the page is gone either way. */
         fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(io[i].page * s->page_size), s->page_size);
+        edm_lock_give(lock_of(f, io[i].page));
         io[i].result = 0;
     }
     f->dels += n;
