@@ -34,6 +34,7 @@ struct replicated {
     _Atomic uint8_t dead[MEMBERS_MAX], behind[MEMBERS_MAX]; /* behind: it may lack pages */
     _Atomic uint8_t *current, *busy;                        /* per page: bit per member; a lock */
     _Atomic uint64_t *sum;                                  /* per page */
+    _Atomic uint32_t *turn;                                 /* per page: puts and dels begun, and ended */
     pthread_t keeper;
     int keeping;
     edm_event_t wake;
@@ -96,6 +97,7 @@ static int put_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
     int32_t error[BATCH] = {0};
     uint32_t asked = 0;
     if (lock(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    for (uint32_t i = 0; i < n; i++) r->turn[io[i].page]++;
     for (uint32_t m = 0; m < r->members; m++) {
         if (r->dead[m]) {
             r->skipped += n;
@@ -116,6 +118,7 @@ static int put_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
         r->current[io[i].page] = has[i];
         io[i].result = copies && copies >= needed ? 0 : error[i] ? error[i] : -ETIMEDOUT;
         failed += io[i].result != 0;
+        r->turn[io[i].page]++;
     }
     unlock(r, io, n);
     return -failed;
@@ -166,14 +169,14 @@ static int get_once(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
 
 /* While a page is being put, members and checksum may differ: it is asked for again. */
 static int get_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    uint64_t sum[BATCH];
+    uint32_t turn[BATCH];
     for (uint32_t i = 0; i < n; i++) io[i].result = -ENOENT;
     for (;;) {
         int changing = 0;
-        for (uint32_t i = 0; i < n; i++) sum[i] = r->sum[io[i].page];
+        for (uint32_t i = 0; i < n; i++) turn[i] = r->turn[io[i].page];
         int failed = get_once(r, io, n, deadline_ns);
         for (uint32_t i = 0; i < n; i++)
-            changing |= io[i].result && (r->busy[io[i].page] || r->sum[io[i].page] != sum[i]);
+            changing |= io[i].result && (r->busy[io[i].page] || r->turn[io[i].page] != turn[i]);
         if (!failed || !changing || edm_now_ns() >= deadline_ns) return failed;
         sched_yield();
     }
@@ -181,13 +184,17 @@ static int get_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
 
 static int del_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     if (lock(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    for (uint32_t i = 0; i < n; i++) r->turn[io[i].page]++;
     for (uint32_t i = 0; i < n; i++) r->current[io[i].page] = 0; /* what a member keeps is never read */
     for (uint32_t m = 0; m < r->members; m++) {
         if (r->dead[m]) continue;
         r->member[m]->ops->del(r->member[m], io, n, share(deadline_ns, r->members - m));
         for (uint32_t i = 0; i < n; i++) judge(r, m, io[i].result);
     }
-    for (uint32_t i = 0; i < n; i++) io[i].result = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        io[i].result = 0;
+        r->turn[io[i].page]++;
+    }
     unlock(r, io, n);
     return 0;
 }
@@ -301,6 +308,7 @@ static void close_replicated(edm_store *s) {
     free((void *)r->current);
     free((void *)r->busy);
     free((void *)r->sum);
+    free((void *)r->turn);
     free(r->copy);
     free(r);
 }
@@ -370,8 +378,9 @@ static edm_store *open_replicated(const char *rest, uint32_t page_size, uint64_t
     r->current = calloc(pages, 1);
     r->busy = calloc(pages, 1);
     r->sum = calloc(pages, sizeof *r->sum);
+    r->turn = calloc(pages, sizeof *r->turn);
     r->copy = aligned_alloc(64, page_size);
-    if (r->current && r->busy && r->sum && r->copy && !set_up(r, rest, why, why_size)) return &r->base;
+    if (r->current && r->busy && r->sum && r->turn && r->copy && !set_up(r, rest, why, why_size)) return &r->base;
     close_replicated(&r->base);
     return NULL;
 }
