@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edm_real.store_url import resolved
 
 PAGE = 4096
+UNTOUCHED = 0xA5
 Pages = NDArray[np.uint8]
+Sizes = Sequence[int] | None
 
 
 class Store:
@@ -26,13 +28,14 @@ class Store:
             raise ValueError(ffi.string(why).decode())
 
     def _call(
-        self, name: str, pages: Sequence[int], data: Pages, deadline_s: float
+        self, name: str, pages: Sequence[int], data: Pages, deadline_s: float, sizes: Sizes = None
     ) -> list[int]:
         items = ffi.new("edm_store_io[]", len(pages))
         assert data.flags.c_contiguous and data.shape == (len(pages), PAGE)
         base = ffi.cast("uintptr_t", ffi.from_buffer(data))
         for k, page in enumerate(pages):
             items[k].page = page
+            items[k].size = sizes[k] if sizes is not None else 0
             items[k].data = ffi.cast("void *", int(base) + k * PAGE)
             items[k].result = -999  # a store must set it
         deadline = time.monotonic_ns() + int(deadline_s * 1e9)
@@ -41,13 +44,18 @@ class Store:
         assert code == -sum(r != 0 for r in results), (code, results)
         return results
 
-    def put(self, pages: Sequence[int], data: Pages, deadline_s: float = 5) -> list[int]:
-        return self._call("put", pages, data, deadline_s)
+    def put(
+        self, pages: Sequence[int], data: Pages, deadline_s: float = 5, sizes: Sizes = None
+    ) -> list[int]:
+        """sizes: of each page, the bytes that count; None: all."""
+        return self._call("put", pages, data, deadline_s, sizes)
 
-    def get(self, pages: Sequence[int], deadline_s: float = 5) -> tuple[Pages, list[int]]:
-        """(bytes, results)"""
-        data = np.zeros((len(pages), PAGE), np.uint8)
-        return data, self._call("get", pages, data, deadline_s)
+    def get(
+        self, pages: Sequence[int], deadline_s: float = 5, sizes: Sizes = None
+    ) -> tuple[Pages, list[int]]:
+        """(bytes, results); bytes beyond a page's size are as get must leave them: UNTOUCHED."""
+        data = np.full((len(pages), PAGE), UNTOUCHED, np.uint8)
+        return data, self._call("get", pages, data, deadline_s, sizes)
 
     def delete(self, pages: Sequence[int], deadline_s: float = 5) -> list[int]:
         return self._call("del", pages, np.zeros((len(pages), PAGE), np.uint8), deadline_s)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.servers import Server
-from tests.store import PAGE, Store, random_pages, store_or_skip, text_pages
+from tests.store import PAGE, UNTOUCHED, Pages, Store, random_pages, store_or_skip, text_pages
 
 PAGES = 512
 URLS = [
@@ -79,6 +79,35 @@ def test_a_put_replaces_the_whole_page(store: Store) -> None:
         assert store.put([9], data) == [0]
         assert (store.get([9])[0] == data).all()
     assert store.stats()["pages"] == 1
+
+
+SIZES = [1, 7, 8, 63, 64, 65, 512, 1000, PAGE - 1, PAGE]
+
+
+@pytest.mark.parametrize("make", [random_pages, text_pages])
+def test_exactly_a_pages_size_is_kept(store: Store, make: Callable[[int], Pages]) -> None:
+    """Nothing beyond it is read or written; sizes may differ within a batch, and change."""
+    data = make(len(SIZES))
+    for sizes in (SIZES, SIZES[::-1]):
+        before = store.stats()["bytes_in"]
+        assert set(store.put(range(len(sizes)), data, sizes=sizes)) == {0}
+        assert store.stats()["bytes_in"] - before == sum(sizes)
+        back, results = store.get(range(len(sizes)), sizes=sizes)
+        assert set(results) == {0}
+        for k, size in enumerate(sizes):
+            assert (back[k, :size] == data[k, :size]).all(), size
+            assert (back[k, size:] == UNTOUCHED).all(), size
+    assert store.stats()["pages"] == len(SIZES)
+
+
+def test_a_small_page_becomes_a_whole_one_and_small_again(store: Store) -> None:
+    for seed, size in enumerate((100, 0, 200, PAGE, 3000)):
+        data = random_pages(1, seed)
+        assert store.put([5], data, sizes=[size]) == [0]
+        back, results = store.get([5], sizes=[size])
+        assert results == [0] and (back[0, : size or PAGE] == data[0, : size or PAGE]).all()
+    assert store.delete([5]) == [0]
+    assert store.get([5], sizes=[3000])[1] == [-errno.ENOENT]
 
 
 def test_a_page_that_was_never_put_is_not_found(store: Store) -> None:

@@ -8,6 +8,11 @@
  * -ENOENT (get: no such page), -EIO, -ENOSPC, -ETIMEDOUT ... A store never hands out
  * bytes it is not sure of; the runtime checks a checksum of its own besides.
  *
+ * A page may be put with a `size` below page_size: exactly so many bytes are kept. A get names the
+ * size its page was put with; another one is the caller's mistake, and what it gets then is an
+ * error or bytes of no meaning. Who puts pages of several sizes keeps their sizes (store_packed.c).
+ * No page is twice in a batch.
+ *
  * put is durable against a later get once its result is 0. put of a page that is there
  * replaces it as a whole: a reader sees the old or the new page, never a mixture, and
  * a put that failed leaves the old one or none.
@@ -27,13 +32,13 @@ enum edm_store_cap {
 
 typedef struct edm_store_io {
     uint64_t page;
-    void *data;     /* page_size bytes; read by put, written by get, ignored by del */
+    void *data;     /* `size` bytes, aligned to 8; read by put, written by get, ignored by del */
     int32_t result; /* out: 0 or -errno */
-    uint32_t zero;
+    uint32_t size;  /* bytes of the page that count; 0: page_size, which is also the most */
 } edm_store_io;
 
 typedef struct edm_store_stats {
-    uint64_t gets, puts, dels, errors, bytes_in, bytes_out; /* bytes_in: put */
+    uint64_t gets, puts, dels, errors, bytes_in, bytes_out; /* bytes_in: put; each by its size */
     uint64_t pages, bytes_held;                             /* kept now; their ratio is what packing wins */
     uint64_t same;                                          /* of the pages: one repeated word, no bytes held */
     uint64_t reconnects;                                    /* connections that broke */
@@ -62,5 +67,13 @@ struct edm_store {
 /* Opens a store by URL ("mem:", "file:PATH"; docs/stores.md). NULL with one line in `why` (what, why, the fix). */
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size);
 /* cffi-end */
+
+static inline uint32_t edm_io_size(const edm_store *s, const edm_store_io *io) { return io->size ? io->size : s->page_size; }
+
+static inline uint64_t edm_io_bytes(const edm_store *s, const edm_store_io *io, uint32_t n) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++) bytes += edm_io_size(s, &io[i]);
+    return bytes;
+}
 
 #endif

@@ -25,7 +25,7 @@ struct file {
     _Atomic uint8_t *present;
     edm_lock lock[LOCKS]; /* one for every LOCKS-th page: file systems do not keep a read and a write
                              of the same bytes apart, and a reader must see the old page or the new */
-    _Atomic uint64_t gets, puts, dels, errors, kept;
+    _Atomic uint64_t gets, puts, dels, errors, kept, bytes_in, bytes_out;
 };
 
 static edm_lock *lock_of(struct file *f, uint64_t page) { return &f->lock[page % LOCKS]; }
@@ -50,7 +50,7 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     (void)deadline_ns; /* a local file answers or fails */
     for (uint32_t i = 0; i < n; i++) {
         edm_lock_take(lock_of(f, io[i].page));
-        io[i].result = transfer(f->fd, 1, io[i].data, s->page_size, io[i].page * s->page_size);
+        io[i].result = transfer(f->fd, 1, io[i].data, edm_io_size(s, &io[i]), io[i].page * s->page_size);
         uint8_t there = !io[i].result, was = atomic_exchange(&f->present[io[i].page], there);
         edm_lock_give(lock_of(f, io[i].page));
         failed += !there; /* half of a page may be written: it is not there any more */
@@ -58,6 +58,7 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
         else if (was && !there) f->kept--;
     }
     f->puts += n;
+    f->bytes_in += edm_io_bytes(s, io, n);
     if (failed) f->errors += (uint64_t)failed;
     return -failed;
 }
@@ -69,11 +70,12 @@ static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     for (uint32_t i = 0; i < n; i++) {
         edm_lock_take(lock_of(f, io[i].page));
         io[i].result = f->present[io[i].page]
-                           ? transfer(f->fd, 0, io[i].data, s->page_size, io[i].page * s->page_size) : -ENOENT;
+                           ? transfer(f->fd, 0, io[i].data, edm_io_size(s, &io[i]), io[i].page * s->page_size) : -ENOENT;
         edm_lock_give(lock_of(f, io[i].page));
         failed += io[i].result != 0;
     }
     f->gets += n;
+    f->bytes_out += edm_io_bytes(s, io, n);
     if (failed) f->errors += (uint64_t)failed;
     return -failed;
 }
@@ -101,7 +103,7 @@ static int sync_file(edm_store *s, uint64_t deadline_ns) {
 static void stats(edm_store *s, edm_store_stats *out) {
     struct file *f = (struct file *)s;
     *out = (edm_store_stats){.gets = f->gets, .puts = f->puts, .dels = f->dels, .errors = f->errors,
-                             .bytes_in = f->puts * s->page_size, .bytes_out = f->gets * s->page_size,
+                             .bytes_in = f->bytes_in, .bytes_out = f->bytes_out,
                              .pages = f->kept, .bytes_held = f->kept * s->page_size};
 }
 

@@ -21,7 +21,7 @@ struct mem {
     uint8_t *bytes;
     _Atomic uint8_t *state;
     uint64_t most; /* pages */
-    _Atomic uint64_t gets, puts, dels, errors, kept;
+    _Atomic uint64_t gets, puts, dels, errors, kept, bytes_in, bytes_out;
 };
 
 static uint8_t lock_page(struct mem *m, uint64_t page) {
@@ -55,12 +55,13 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     for (uint32_t i = 0; i < n; i++) {
         uint8_t state = lock_page(m, io[i].page);
         int fits = state & PRESENT || take_room(m);
-        if (fits) memcpy(at(m, io[i].page), io[i].data, s->page_size);
+        if (fits) memcpy(at(m, io[i].page), io[i].data, edm_io_size(s, &io[i]));
         unlock_page(m, io[i].page, fits ? PRESENT : ABSENT);
         io[i].result = fits ? 0 : -ENOSPC;
         failed += !fits;
     }
     m->puts += n;
+    m->bytes_in += edm_io_bytes(s, io, n);
     if (failed) m->errors += (uint64_t)failed;
     return -failed;
 }
@@ -71,12 +72,13 @@ static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     (void)deadline_ns;
     for (uint32_t i = 0; i < n; i++) {
         uint8_t state = lock_page(m, io[i].page);
-        if (state & PRESENT) memcpy(io[i].data, at(m, io[i].page), s->page_size);
+        if (state & PRESENT) memcpy(io[i].data, at(m, io[i].page), edm_io_size(s, &io[i]));
         unlock_page(m, io[i].page, state);
         io[i].result = state & PRESENT ? 0 : -ENOENT;
         failed += !(state & PRESENT);
     }
     m->gets += n;
+    m->bytes_out += edm_io_bytes(s, io, n);
     if (failed) m->errors += (uint64_t)failed;
     return -failed;
 }
@@ -105,7 +107,7 @@ static int sync_nothing(edm_store *s, uint64_t deadline_ns) {
 static void stats(edm_store *s, edm_store_stats *out) {
     struct mem *m = (struct mem *)s;
     *out = (edm_store_stats){.gets = m->gets, .puts = m->puts, .dels = m->dels, .errors = m->errors,
-                             .bytes_in = m->puts * s->page_size, .bytes_out = m->gets * s->page_size,
+                             .bytes_in = m->bytes_in, .bytes_out = m->bytes_out,
                              .pages = m->kept, .bytes_held = m->kept * s->page_size};
 }
 

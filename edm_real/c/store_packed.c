@@ -38,7 +38,7 @@ struct packed {
     uint8_t *slots;
     size_t slot_bytes, work_bytes;
     _Atomic uint32_t taken; /* bit per slot */
-    _Atomic uint64_t gets, puts, dels, errors, kept, same;
+    _Atomic uint64_t gets, puts, dels, errors, kept, same, bytes_in, bytes_out;
 };
 
 static uint8_t *slot_take(struct packed *p, uint32_t *which) {
@@ -59,27 +59,27 @@ static void slot_give(struct packed *p, uint32_t which) {
     atomic_fetch_and_explicit(&p->taken, ~(1u << which), memory_order_release);
 }
 
-static int is_same(const void *page, uint32_t page_size, uint64_t *word) {
+static int is_same(const void *page, uint32_t size, uint64_t *word) {
+    if (size % sizeof *word) return 0;
     memcpy(word, page, sizeof *word);
-    return !memcmp(page, (const uint8_t *)page + sizeof *word, page_size - sizeof *word);
+    return !memcmp(page, (const uint8_t *)page + sizeof *word, size - sizeof *word);
 }
 
-static void fill(void *page, uint32_t page_size, uint64_t word) {
-    for (uint8_t *to = page, *end = to + page_size; to < end; to += sizeof word) memcpy(to, &word, sizeof word);
+static void fill(void *page, uint32_t size, uint64_t word) {
+    for (uint8_t *to = page, *end = to + size; to < end; to += sizeof word) memcpy(to, &word, sizeof word);
 }
 
 /* What the page becomes; `e` gets its kind, size and, kept in the arena, its place. 0 or -ENOSPC. */
-static int pack(struct packed *p, uint8_t *slot, const void *page, struct entry *e) {
-    uint32_t page_size = p->base.page_size;
-    if (is_same(page, page_size, &e->at)) {
+static int pack(struct packed *p, uint8_t *slot, const void *page, uint32_t size, struct entry *e) {
+    if (is_same(page, size, &e->at)) {
         e->kind = SAME;
         return 0;
     }
     uint8_t *room = slot + p->work_bytes;
-    size_t n = p->codec->pack(slot, p->level, room, page, page_size);
-    int smaller = n > 0 && n <= page_size - p->arena.granule;
+    size_t n = p->codec->pack(slot, p->level, room, page, size);
+    int smaller = n > 0 && n + p->arena.granule <= size;
     e->kind = smaller ? PACKED : RAW;
-    e->bytes = smaller ? (uint32_t)n : page_size;
+    e->bytes = smaller ? (uint32_t)n : size;
     e->at = edm_arena_take(&p->arena, e->bytes);
     if (e->at == EDM_ARENA_NONE) return -ENOSPC;
     memcpy(p->arena.bytes + e->at, smaller ? room : page, e->bytes);
@@ -112,7 +112,7 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     uint8_t *slot = slot_take(p, &which);
     for (uint32_t i = 0; i < n; i++) {
         struct entry new = {0};
-        io[i].result = pack(p, slot, io[i].data, &new);
+        io[i].result = pack(p, slot, io[i].data, edm_io_size(s, &io[i]), &new);
         failed += io[i].result != 0;
         if (io[i].result) continue;
         p->kept++;
@@ -121,19 +121,23 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     }
     slot_give(p, which);
     p->puts += n;
+    p->bytes_in += edm_io_bytes(s, io, n);
     if (failed) p->errors += (uint64_t)failed;
     return -failed;
 }
 
-static int get_one(struct packed *p, uint8_t *slot, uint64_t page, void *to) {
+static int get_one(struct packed *p, uint8_t *slot, uint64_t page, void *to, uint32_t size) {
     struct entry *e = &p->entry[page];
     int error = 0;
     edm_lock_take(&e->lock);
     const uint8_t *from = p->arena.bytes + (e->kind == SAME ? 0 : e->at);
     switch (e->kind) {
-    case SAME: fill(to, p->base.page_size, e->at); break;
-    case RAW: memcpy(to, from, e->bytes); break;
-    case PACKED: error = p->codec->unpack(slot, to, p->base.page_size, from, e->bytes); break;
+    case SAME: fill(to, size, e->at); break;
+    case RAW:
+        if (e->bytes == size) memcpy(to, from, size);
+        else error = -EBADMSG;
+        break;
+    case PACKED: error = p->codec->unpack(slot, to, size, from, e->bytes); break;
     default: error = -ENOENT;
     }
     edm_lock_give(&e->lock);
@@ -147,11 +151,12 @@ static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     (void)deadline_ns;
     uint8_t *slot = slot_take(p, &which);
     for (uint32_t i = 0; i < n; i++) {
-        io[i].result = get_one(p, slot, io[i].page, io[i].data);
+        io[i].result = get_one(p, slot, io[i].page, io[i].data, edm_io_size(s, &io[i]));
         failed += io[i].result != 0;
     }
     slot_give(p, which);
     p->gets += n;
+    p->bytes_out += edm_io_bytes(s, io, n);
     if (failed) p->errors += (uint64_t)failed;
     return -failed;
 }
@@ -179,7 +184,7 @@ static void stats(edm_store *s, edm_store_stats *out) {
     uint64_t held = p->arena.held;
     edm_lock_give(&p->arena.lock);
     *out = (edm_store_stats){.gets = p->gets, .puts = p->puts, .dels = p->dels, .errors = p->errors,
-                             .bytes_in = p->puts * s->page_size, .bytes_out = p->gets * s->page_size,
+                             .bytes_in = p->bytes_in, .bytes_out = p->bytes_out,
                              .pages = p->kept, .bytes_held = held + p->same * sizeof(uint64_t), .same = p->same};
 }
 

@@ -48,8 +48,8 @@ struct redis {
     edm_event_t given;
     edm_resp connection[CONNECTIONS];
     _Atomic uint16_t *version; /* per page */
-    _Atomic uint8_t *present;
-    _Atomic uint64_t gets, puts, dels, errors, kept, reconnects;
+    _Atomic uint32_t *held_of; /* per page: its bytes on the server, 0: it is not there */
+    _Atomic uint64_t gets, puts, dels, errors, kept, held, reconnects, bytes_in, bytes_out;
 };
 
 /* ---- connections ---- */
@@ -105,11 +105,11 @@ static size_t key_of(const struct redis *r, uint64_t page, uint16_t version, cha
 }
 
 /* The command up to the page's bytes. */
-static size_t head_of(const struct redis *r, enum verb verb, uint64_t page, char *out) {
+static size_t head_of(const struct redis *r, enum verb verb, const edm_store_io *io, char *out) {
     char key[KEY_MAX];
-    size_t n = key_of(r, page, r->version[page], key);
+    size_t n = key_of(r, io->page, r->version[io->page], key);
     int at = snprintf(out, HEAD_MAX, "*%d\r\n%s\r\n$%zu\r\n%s\r\n", verb == SET ? 3 : 2, verbs[verb], n, key);
-    if (verb == SET) at += snprintf(out + at, HEAD_MAX - (size_t)at, "$%u\r\n", r->base.page_size);
+    if (verb == SET) at += snprintf(out + at, HEAD_MAX - (size_t)at, "$%u\r\n", edm_io_size(&r->base, io));
     return (size_t)at;
 }
 
@@ -119,38 +119,40 @@ static int send_all(const struct redis *r, edm_resp *c, enum verb verb, edm_stor
     struct iovec v[3 * WINDOW];
     int k = 0;
     for (uint32_t i = 0; i < n; i++) {
-        v[k++] = (struct iovec){head[i], head_of(r, verb, io[i]->page, head[i])};
+        v[k++] = (struct iovec){head[i], head_of(r, verb, io[i], head[i])};
         if (verb != SET) continue;
-        v[k++] = (struct iovec){io[i]->data, r->base.page_size};
+        v[k++] = (struct iovec){io[i]->data, edm_io_size(&r->base, io[i])};
         v[k++] = (struct iovec){(void *)"\r\n", 2};
     }
     return edm_resp_send(c, v, k, deadline_ns);
 }
 
-static int meaning(const struct redis *r, enum verb verb, const edm_reply *reply) {
+/* `size`: of the page that was asked for. */
+static int meaning(enum verb verb, const edm_reply *reply, uint32_t size) {
     if (reply->type == '-') return edm_resp_errno(reply->line);
     if (verb == SET) return reply->type == '+' ? 0 : -EIO;
     if (verb == DEL) return reply->type == ':' ? 0 : -EIO;
     if (reply->type == '_') return -ENOENT;
-    return reply->type == '$' && reply->number == (int64_t)r->base.page_size ? 0 : -EBADMSG;
+    return reply->type == '$' && reply->number == (int64_t)size ? 0 : -EBADMSG;
 }
 
 static int read_all(const struct redis *r, edm_resp *c, enum verb verb, edm_store_io *const *io, uint32_t n,
                     uint32_t *answered, uint64_t deadline_ns) {
     edm_reply reply;
     for (uint32_t i = 0; i < n; i++, ++*answered) {
-        int error = edm_resp_read(c, &reply, verb == GET ? io[i]->data : NULL, verb == GET ? r->base.page_size : 0,
-                                  deadline_ns);
+        uint32_t size = edm_io_size(&r->base, io[i]);
+        int error = edm_resp_read(c, &reply, verb == GET ? io[i]->data : NULL, verb == GET ? size : 0, deadline_ns);
         if (error) return error;
-        io[i]->result = meaning(r, verb, &reply);
+        io[i]->result = meaning(verb, &reply, size);
     }
     return 0;
 }
 
-static void now_present(struct redis *r, uint64_t page, uint8_t there) {
-    uint8_t was = atomic_exchange(&r->present[page], there);
-    if (there && !was) r->kept++;
-    if (was && !there) r->kept--;
+static void now_holds(struct redis *r, uint64_t page, uint32_t bytes) {
+    uint32_t was = atomic_exchange(&r->held_of[page], bytes);
+    if (bytes && !was) r->kept++;
+    if (was && !bytes) r->kept--;
+    r->held += (uint64_t)bytes - was;
 }
 
 /* One turn over at most WINDOW commands, on a connection that is there. Those without an answer
@@ -162,7 +164,7 @@ static int turn(struct redis *r, edm_resp *c, enum verb verb, edm_store_io *cons
     if (error && verb != GET)
         for (uint32_t i = answered; i < n; i++) {
             r->version[io[i]->page]++;
-            now_present(r, io[i]->page, 0);
+            now_holds(r, io[i]->page, 0);
         }
     return error;
 }
@@ -214,20 +216,23 @@ static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     struct redis *r = (struct redis *)s;
     int failed = ask(r, SET, io, n, deadline_ns);
     for (uint32_t i = 0; i < n; i++)
-        if (!io[i].result) now_present(r, io[i].page, 1);
+        if (!io[i].result) now_holds(r, io[i].page, edm_io_size(s, &io[i]));
     r->puts += n;
+    r->bytes_in += edm_io_bytes(s, io, n);
     return failed;
 }
 
 static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    ((struct redis *)s)->gets += n;
-    return ask((struct redis *)s, GET, io, n, deadline_ns);
+    struct redis *r = (struct redis *)s;
+    r->gets += n;
+    r->bytes_out += edm_io_bytes(s, io, n);
+    return ask(r, GET, io, n, deadline_ns);
 }
 
 static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct redis *r = (struct redis *)s;
     int failed = ask(r, DEL, io, n, deadline_ns);
-    for (uint32_t i = 0; i < n; i++) now_present(r, io[i].page, 0);
+    for (uint32_t i = 0; i < n; i++) now_holds(r, io[i].page, 0);
     r->dels += n;
     return failed;
 }
@@ -241,8 +246,8 @@ static int sync_nothing(edm_store *s, uint64_t deadline_ns) {
 static void stats(edm_store *s, edm_store_stats *out) {
     struct redis *r = (struct redis *)s;
     *out = (edm_store_stats){.gets = r->gets, .puts = r->puts, .dels = r->dels, .errors = r->errors,
-                             .bytes_in = r->puts * s->page_size, .bytes_out = r->gets * s->page_size,
-                             .pages = r->kept, .bytes_held = r->kept * s->page_size, .reconnects = r->reconnects};
+                             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out,
+                             .pages = r->kept, .bytes_held = r->held, .reconnects = r->reconnects};
 }
 
 /* ---- opening and closing ---- */
@@ -259,7 +264,7 @@ static void remove_keys(struct redis *r) {
             ask(r, DEL, &one, 1, deadline);
             r->version[page] = (uint16_t)version;
         }
-        if (r->present[page]) io[n++] = (edm_store_io){.page = page};
+        if (r->held_of[page]) io[n++] = (edm_store_io){.page = page};
         if (n < WINDOW && page + 1 < r->base.pages) continue;
         ask(r, DEL, io, n, deadline);
         n = 0;
@@ -268,12 +273,12 @@ static void remove_keys(struct redis *r) {
 
 static void close_redis(edm_store *s) {
     struct redis *r = (struct redis *)s;
-    if (r->version && r->present) remove_keys(r);
+    if (r->version && r->held_of) remove_keys(r);
     for (int i = 0; i < CONNECTIONS; i++) edm_resp_close(&r->connection[i]);
     explicit_bzero(r->hello, sizeof r->hello);
     explicit_bzero(&r->url, sizeof r->url);
     free((void *)r->version);
-    free((void *)r->present);
+    free((void *)r->held_of);
     free(r);
 }
 
@@ -340,9 +345,9 @@ static edm_store *open_redis(const char *rest, int is_unix, uint32_t page_size, 
     if (r) {
         for (int i = 0; i < CONNECTIONS; i++) r->connection[i].fd = -1;
         r->version = calloc(pages, sizeof *r->version);
-        r->present = calloc(pages, 1);
+        r->held_of = calloc(pages, sizeof *r->held_of);
     }
-    if (!r || !r->version || !r->present || getrandom(&epoch, sizeof epoch, 0) != sizeof epoch) {
+    if (!r || !r->version || !r->held_of || getrandom(&epoch, sizeof epoch, 0) != sizeof epoch) {
         snprintf(why, why_size, "store redis: out of memory for %llu pages", (unsigned long long)pages);
         if (r) close_redis(&r->base);
         return NULL;

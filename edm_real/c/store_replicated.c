@@ -34,13 +34,14 @@ struct replicated {
     _Atomic uint8_t dead[MEMBERS_MAX], behind[MEMBERS_MAX]; /* behind: it may lack pages */
     _Atomic uint8_t *current, *busy;                        /* per page: bit per member; a lock */
     _Atomic uint64_t *sum;                                  /* per page */
+    _Atomic uint32_t *size;                                 /* per page: what it was put with */
     _Atomic uint32_t *turn;                                 /* per page: puts and dels begun, and ended */
     pthread_t keeper;
     int keeping;
     edm_event_t wake;
     _Atomic int stop;
     void *copy; /* the keeper's: a page */
-    _Atomic uint64_t gets, puts, dels, errors, skipped, resynced;
+    _Atomic uint64_t gets, puts, dels, errors, skipped, resynced, bytes_in, bytes_out;
 };
 
 typedef int (*call)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
@@ -114,7 +115,8 @@ static int put_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
     int failed = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t copies = (uint32_t)__builtin_popcount(has[i]), needed = r->needed ? r->needed : asked;
-        r->sum[io[i].page] = edm_checksum(io[i].data, r->base.page_size);
+        r->sum[io[i].page] = edm_checksum(io[i].data, edm_io_size(&r->base, &io[i]));
+        r->size[io[i].page] = io[i].size;
         r->current[io[i].page] = has[i];
         io[i].result = copies && copies >= needed ? 0 : error[i] ? error[i] : -ETIMEDOUT;
         failed += io[i].result != 0;
@@ -147,7 +149,7 @@ static void get_from(struct replicated *r, uint32_t m, edm_store_io *io, uint32_
     r->member[m]->ops->get(r->member[m], some, k, deadline_ns);
     for (uint32_t i = 0; i < k; i++) {
         int error = some[i].result;
-        if (!error && edm_checksum(some[i].data, r->base.page_size) != r->sum[some[i].page]) error = -EBADMSG;
+        if (!error && edm_checksum(some[i].data, edm_io_size(&r->base, &some[i])) != r->sum[some[i].page]) error = -EBADMSG;
         judge(r, m, error);
         if (error == -ENOENT && lock_one(r, some[i].page)) { /* it has lost it; no put is under way */
             if (r->sum[some[i].page] == sum[i]) atomic_fetch_and(&r->current[some[i].page], (uint8_t) ~(1u << m));
@@ -202,12 +204,14 @@ static int del_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t
 static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct replicated *r = (struct replicated *)s;
     r->puts += n;
+    r->bytes_in += edm_io_bytes(s, io, n);
     return in_batches(r, put_some, io, n, deadline_ns);
 }
 
 static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct replicated *r = (struct replicated *)s;
     r->gets += n;
+    r->bytes_out += edm_io_bytes(s, io, n);
     return in_batches(r, get_some, io, n, deadline_ns);
 }
 
@@ -244,6 +248,7 @@ static int copy_page(struct replicated *r, uint32_t m, uint64_t page) {
     uint8_t current = r->current[page];
     if (current && !(current >> m & 1)) {
         io.result = -ENOENT;
+        io.size = r->size[page];
         if (!get_once(r, &io, 1, edm_now_ns() + PATIENCE_NS)) {
             r->member[m]->ops->put(r->member[m], &io, 1, edm_now_ns() + PATIENCE_NS);
             judge(r, m, io.result);
@@ -292,7 +297,7 @@ static int start_keeper(struct replicated *r) {
 static void stats(edm_store *s, edm_store_stats *out) {
     struct replicated *r = (struct replicated *)s;
     *out = (edm_store_stats){.gets = r->gets, .puts = r->puts, .dels = r->dels, .errors = r->errors,
-                             .bytes_in = r->puts * s->page_size, .bytes_out = r->gets * s->page_size,
+                             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out,
                              .skipped = r->skipped, .resynced = r->resynced};
     for (uint64_t page = 0; page < s->pages; page++) out->pages += r->current[page] != 0;
     for (uint32_t m = 0; m < r->members; m++) out->dead += r->dead[m];
@@ -309,6 +314,7 @@ static void close_replicated(edm_store *s) {
     free((void *)r->busy);
     free((void *)r->sum);
     free((void *)r->turn);
+    free((void *)r->size);
     free(r->copy);
     free(r);
 }
@@ -379,8 +385,9 @@ static edm_store *open_replicated(const char *rest, uint32_t page_size, uint64_t
     r->busy = calloc(pages, 1);
     r->sum = calloc(pages, sizeof *r->sum);
     r->turn = calloc(pages, sizeof *r->turn);
+    r->size = calloc(pages, sizeof *r->size);
     r->copy = aligned_alloc(64, page_size);
-    if (r->current && r->busy && r->sum && r->turn && r->copy && !set_up(r, rest, why, why_size)) return &r->base;
+    if (r->current && r->busy && r->sum && r->turn && r->size && r->copy && !set_up(r, rest, why, why_size)) return &r->base;
     close_replicated(&r->base);
     return NULL;
 }

@@ -51,10 +51,10 @@ static double round_trip_ns(struct shaped *s) {
     return (double)s->p50_ns * exp(s->sigma * normal);
 }
 
-/* When `pages` pages, sent now, are through the link. */
-static uint64_t through_link(struct shaped *s, uint64_t now, uint32_t pages) {
+/* When `bytes`, sent now, are through the link. */
+static uint64_t through_link(struct shaped *s, uint64_t now, uint64_t bytes) {
     if (s->gbit == 0) return now;
-    uint64_t wire = (uint64_t)(pages * s->base.page_size * 8.0 / s->gbit), free = s->link_free_ns, end;
+    uint64_t wire = (uint64_t)((double)bytes * 8.0 / s->gbit), free = s->link_free_ns, end;
     do end = (free > now ? free : now) + wire;
     while (!atomic_compare_exchange_weak(&s->link_free_ns, &free, end));
     return end;
@@ -74,8 +74,8 @@ static void wait_until(uint64_t when) {
 }
 
 /* The way there and back. 0, or -ETIMEDOUT at the deadline (0: none is set). */
-static int travel(struct shaped *s, uint32_t pages, uint64_t deadline_ns) {
-    uint64_t now = edm_now_ns(), when = through_link(s, now, pages) + (uint64_t)round_trip_ns(s);
+static int travel(struct shaped *s, uint64_t bytes, uint64_t deadline_ns) {
+    uint64_t now = edm_now_ns(), when = through_link(s, now, bytes) + (uint64_t)round_trip_ns(s);
     while (happens(s, s->loss)) when += RETRANSMIT_NS;
     int late = deadline_ns && (when > deadline_ns || happens(s, s->hang));
     wait_until(late ? deadline_ns : when);
@@ -86,7 +86,7 @@ typedef int (*call)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadlin
 
 /* Pages that fail are not asked for; the others are, in runs. */
 static int ask(struct shaped *s, call fn, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    int error = travel(s, n, deadline_ns), failed = 0;
+    int error = travel(s, edm_io_bytes(&s->base, io, n), deadline_ns), failed = 0;
     for (uint32_t i = 0; i < n; i++) io[i].result = error ? error : happens(s, s->fail) ? -EIO : 0;
     for (uint32_t i = 0, run; i < n; i += run ? run : 1) {
         for (run = 0; i + run < n && !io[i + run].result; run++) {}
@@ -107,7 +107,7 @@ static int get(edm_store *base, edm_store_io *io, uint32_t n, uint64_t deadline_
     int failed = ask(s, s->inner->ops->get, io, n, deadline_ns);
     for (uint32_t i = 0; i < n; i++) {
         if (io[i].result || !happens(s, s->flip)) continue;
-        uint64_t bit = draw(s) % (base->page_size * 8u);
+        uint64_t bit = draw(s) % (edm_io_size(base, &io[i]) * 8u);
         ((uint8_t *)io[i].data)[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     return failed;
