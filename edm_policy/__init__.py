@@ -7,7 +7,7 @@ does no I/O, reads no clock, starts no thread; edm_sim and edm_real drive it.
 from edm_policy.bounds import DirtyBound, dirty_bound, gap_closed, next_uses, optimum
 from edm_policy.config import PolicyConfig, PolicyInfo, evictors, prefetchers, watermarks
 from edm_policy.custom import EvictionPolicy, Prefetcher
-from edm_policy.errors import CannotError, EdmError, UsageError
+from edm_policy.errors import CannotError, EdmError, PolicyError, UsageError
 from edm_policy.log import LogBuffer, load_log, replay, save_log
 from edm_policy.pager import Command, Pager
 from edm_policy.prefetching import PrefetchMetrics, fault_order, prefetch_metrics
@@ -22,6 +22,7 @@ __all__ = [
     "LogBuffer",
     "Pager",
     "PolicyConfig",
+    "PolicyError",
     "PolicyInfo",
     "PrefetchMetrics",
     "Prefetcher",

@@ -44,6 +44,7 @@ ffibuilder.cdef(
     void edm_custom_evictor(edm_evictor *, const char *, int, int, unsigned);
     void edm_custom_prefetcher(edm_prefetcher *, const char *, unsigned);
     int edm_ask_used(edm_pager *, uint32_t);
+    int64_t edm_any_victim(edm_pager *);
     int edm_may_leave(const edm_pager *, int64_t);
     """
 )

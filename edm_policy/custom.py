@@ -6,18 +6,19 @@ override stays in C: a policy that needs no `touch` pays nothing for hits. A cal
 costs about a third of a microsecond.
 
 An exception raised in a hook ends the event under way and comes out of the Pager method
-(or the run) that was called, as itself. The pager's own state stays consistent: a
-`choose` that raised chose nothing.
+that was called, as itself; a run ends with a PolicyError that has it as its cause. The
+pager's own state stays consistent: a `choose` that raised chose nothing.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import Any
 
 from edm_policy._core import ffi, lib
-from edm_policy.errors import UsageError
+from edm_policy.errors import PolicyError, UsageError
 
 OBSERVE: tuple[str, ...] = ("faults", "idle", "exact")
 
@@ -32,6 +33,8 @@ class _Hooked:
     name = ""
     _pager: Any = None
     _error: BaseException | None = None
+    _driven = False  # by a run that ends soon after an error, and until then must go on
+    _over = False
 
     def __repr__(self) -> str:
         return self.name or type(self).__name__
@@ -42,18 +45,42 @@ class _Hooked:
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
             self._error = error
+        self._over = self._driven
         lib.edm_stop(self._pager)
 
-    def attach(self, pager: Any, pages: int) -> None:
-        """Called by the driver that made the pager (an edm_pager *)."""
-        self._pager = pager
+    def attach(self, pager: Any, pages: int, driven: bool = False) -> None:
+        """Called by who made the pager (an edm_pager *).
+
+        driven: threads are at work on it that cannot be told of an error at once. After one,
+        no hook is called any more, and any page is chosen, so that they reach their end.
+        """
+        self._pager, self._driven, self._over = pager, driven, False
         self.start(pages, self.limit)
+
+    def begin(self, pager: Any, pages: int) -> None:
+        """attach() for a run; a start() that raises is a PolicyError, too."""
+        try:
+            self.attach(pager, pages, driven=True)
+        except Exception as error:
+            self._error = error
+        self.raise_policy_error()
 
     def raise_error(self) -> None:
         """Raises what a hook raised since the last call, if anything."""
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def raise_policy_error(self) -> None:
+        """The same as a PolicyError, which says in one line where it was raised."""
+        try:
+            self.raise_error()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise PolicyError(
+                f"policy {self!r}: {type(error).__name__}: {error} (in {where.name}, "
+                f"{where.filename}:{where.lineno}); the run was ended, mend the policy"
+            ) from error
 
     @property
     def limit(self) -> int:
@@ -162,6 +189,11 @@ class Prefetcher(_Hooked):
         return f
 
 
+def spec(policy: object) -> str:
+    """What load_policy() makes this policy of: "module:Class"."""
+    return f"{type(policy).__module__}:{type(policy).__qualname__}"
+
+
 def load_policy(spec: Any, base: type[_Hooked]) -> Any:
     """The policy object for "module:Class", a class, or an instance; None for a plain name.
 
@@ -192,6 +224,8 @@ def _relay(c_name: str, method: str) -> None:
 
     def relay(ctx: Any, page: int) -> None:
         policy = ffi.from_handle(ctx)
+        if policy._over:
+            return
         try:
             getattr(policy, method)(page)
         except BaseException as e:  # whatever it is, it must not unwind through C
@@ -206,9 +240,7 @@ for _method in ("used", "unused"):
     _relay(f"edm_py_pf_{_method}", _method)
 
 
-@ffi.def_extern()
-def edm_py_choose(ctx: Any) -> int:
-    policy = ffi.from_handle(ctx)
+def _choose(policy: Any) -> int:
     try:
         page = policy.choose()
         if page is None:
@@ -223,9 +255,18 @@ def edm_py_choose(ctx: Any) -> int:
         return int(lib.EDM_NONE)
 
 
+@ffi.def_extern(error=int(lib.EDM_NONE))
+def edm_py_choose(ctx: Any) -> int:
+    policy = ffi.from_handle(ctx)
+    page = int(lib.EDM_NONE) if policy._over else _choose(policy)
+    return int(lib.edm_any_victim(policy._pager)) if policy._over else page
+
+
 @ffi.def_extern()
 def edm_py_pf_fault(ctx: Any, page: int, write: int) -> None:
     policy = ffi.from_handle(ctx)
+    if policy._over:
+        return
     try:
         policy.fault(page, bool(write))
     except BaseException as e:

@@ -65,6 +65,15 @@ static void edm_custom_prefetcher(edm_prefetcher *f, const char *name, unsigned 
 
 /* edm_used() for a policy in Python. */
 static int edm_ask_used(edm_pager *p, uint32_t page) { return edm_used(p, page); }
+/* A page that may leave, found without the policy; EDM_NONE. */
+static int64_t edm_any_victim(edm_pager *p) {
+    uint32_t start = edm_random_below(p, p->pages);
+    for (uint32_t i = 0; i < p->pages; i++) {
+        uint32_t page = (uint32_t)(((uint64_t)start + i) % p->pages);
+        if (edm_takeable(p, page)) return page;
+    }
+    return EDM_NONE;
+}
 /* May choose() return it? In the LSPT; one in somebody's hands is put back by the pager. */
 static int edm_may_leave(const edm_pager *p, int64_t page) {
     return page >= 0 && page < p->pages && edm_in_lspt(edm_state_of(p, (uint32_t)page));

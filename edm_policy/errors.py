@@ -18,6 +18,10 @@ class UsageError(EdmError, ValueError):
     exit_code = 2
 
 
+class PolicyError(EdmError):
+    """A hook of a policy written in Python raised: which, where, and what."""
+
+
 class CannotError(EdmError):
     """This machine cannot do it: a kernel feature, a program or a permission is missing."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edm_policy._core import ffi, lib
 from edm_policy.config import PolicyConfig
+from edm_policy.custom import spec
 from edm_policy.errors import EdmError
 
 RECORD = np.dtype(
@@ -57,7 +58,7 @@ class LogBuffer:
 def save_log(path: str | Path, config: PolicyConfig, records: NDArray[Any], **extra: Any) -> None:
     """Writes a log file; `extra` goes into its header."""
     plain = {
-        k: v.tolist() if isinstance(v, np.ndarray) else v if isinstance(v, int | str) else str(v)
+        k: v.tolist() if isinstance(v, np.ndarray) else v if isinstance(v, int | str) else spec(v)
         for k, v in vars(config).items()
         if v is not None
     }

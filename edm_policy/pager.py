@@ -80,6 +80,11 @@ class Pager:
         for policy in self._hooked:
             policy.raise_error()
 
+    def raise_policy_error(self) -> None:
+        """The same as a PolicyError, for runs."""
+        for policy in self._hooked:
+            policy.raise_policy_error()
+
     def _page(self, page: int) -> int:
         if not 0 <= page < self.config.pages:
             raise IndexError(f"page {page} of a region of {self.config.pages}")

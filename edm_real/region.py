@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edm_policy.config import PolicyConfig, evictor_info
+from edm_policy.custom import EvictionPolicy, Prefetcher, load_policy
 from edm_policy.errors import EdmError, UsageError
 from edm_real._core import ffi, lib
 from edm_real.errors import PageLostError, WritebackError, open_error
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
+from edm_real.hooks import Hooks
 from edm_real.replay import references, run_job
 from edm_real.store_url import redacted, resolved
 from edm_workload.metadata import redact
@@ -64,6 +66,8 @@ class Region:
     userfaultfd or a part of it, EdmError when the store cannot be opened.
     """
 
+    _replays_only = False  # see ReplayRegion
+
     def __init__(
         self,
         size: Size,
@@ -95,7 +99,17 @@ class Region:
             refuse_unknown("reclaim", reclaim, RECLAIM)
         if page_size < PAGE_SIZE or page_size > 2**21 or page_size & (page_size - 1):
             raise UsageError(f"page_size {page_size}: must be 4096 x 2^n, up to 2 MiB")
-        if evictor_info(evict).needs_future:
+        self._hooks = Hooks(
+            load_policy(evict, EvictionPolicy) or evict,
+            load_policy(prefetch, Prefetcher) or prefetch,
+        )
+        if self._hooks.policies and not self._replays_only:
+            raise UsageError(
+                f"policy {self._hooks.policies[0]!r} is Python, and a thread that faults in a "
+                "Region may hold the interpreter's lock its hooks wait for; run it with "
+                "edm_real.run(), bench or replay, or in the simulator"
+            )
+        if evictor_info(self._hooks.evict or evict).needs_future:
             raise UsageError(f"{evict} must know the future; run it in the simulator")
         self.page_size = page_size
         scale = page_size // PAGE_SIZE
@@ -106,8 +120,8 @@ class Region:
             limit=limit,
             high=None if high is None else self._scaled(high, limit, "high", scale),
             low=None if low is None else self._scaled(low, limit, "low", scale, least=0),
-            evict=evict,
-            prefetch=prefetch,
+            evict=self._hooks.evict or evict,
+            prefetch=self._hooks.prefetch or prefetch,
             observe=observe,
             dirty=dirty,
             batch=batch,
@@ -122,6 +136,7 @@ class Region:
         self.seed = seed
         config = ffi.new("edm_region_config *")
         self.config.fill(config.policy)
+        self._hooks.fill(config)
         config.page_size = page_size
         config.handlers = handlers
         config.faults = FAULTS.index(faults)
@@ -142,6 +157,14 @@ class Region:
             lib.edm_board_open(raw, name.encode(), redact(store).encode())
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
+        self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
+        self._used = 0
+        self._lost_told = 0
+        try:
+            self._hooks.attach(lib.edm_region_pager(raw), pages)
+        except BaseException:
+            self.close()
+            raise
         if self.config.plan is not None:
             self._plan = np.ascontiguousarray(self.config.plan, np.uint32)
             plan = ffi.from_buffer("uint32_t[]", self._plan)
@@ -149,9 +172,6 @@ class Region:
         if lib.edm_needs_plan(lib.edm_region_pager(raw)):
             self.close()
             raise UsageError(f"prefetcher {prefetch} has no plan: give one (plan=fault_order(...))")
-        self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
-        self._used = 0
-        self._lost_told = 0
 
     @classmethod
     def pages_of(cls, size: Size, page_size: int = PAGE_SIZE) -> int:
@@ -324,8 +344,8 @@ class Region:
         c = self.config
         return {
             "driver": "real",
-            "evict": c.evict,
-            "prefetch": c.prefetch,
+            "evict": str(c.evict),
+            "prefetch": str(c.prefetch),
             "observe": c.observe,
             "store": self.store_url,
             "faults_mode": self.faults_mode,
@@ -377,6 +397,12 @@ class Region:
         the program sees them) are of the references alone.
         Raises PageLostError for lost pages, KeyboardInterrupt within a second of Ctrl-C.
         """
+
+        def look(done: int, total: int) -> None:
+            self._hooks.raise_error()
+            if on_progress:
+                on_progress(done, total)
+
         values = run_job(
             self._open(),
             references(trace, write),
@@ -384,10 +410,11 @@ class Region:
             fill=fill,
             seed=self.seed if seed is None else seed,
             chunk=chunk,
-            on_progress=on_progress,
+            on_progress=look,
             pages=pages,
             whole=whole,
         )
+        self._hooks.raise_error()
         if self.lost_pages > self._lost_told:
             self._raise_errors()
         return {**self._settings(), "threads": threads, "seed": self.seed, **values}
@@ -460,6 +487,15 @@ class Region:
         except (BufferError, EdmError) as second:
             assert error is not None
             error.add_note(f"the region was not closed: {second}")
+
+
+class ReplayRegion(Region):
+    """A region that only C threads touch, so that its policies may be Python: see hooks.py."""
+
+    _replays_only = True
+
+    def _array_at(self, start: int, size: int) -> NDArray[np.uint8]:
+        raise UsageError("a region for replays has no arrays; use Region")
 
 
 class _Span:

@@ -13,7 +13,7 @@ import numpy as np
 from edm_policy import save_log
 from edm_policy.errors import EdmError
 from edm_policy.log import RECORD
-from edm_real.region import Region
+from edm_real.region import ReplayRegion
 from edm_real.store_url import shaped
 from edm_workload import Experiment, Result
 
@@ -37,7 +37,7 @@ def run(
     """
     sizes, policy, workload = experiment.resolve(), experiment.policy, experiment.workload
     config = experiment.policy_config().resolved()
-    with Region(
+    with ReplayRegion(
         sizes.pages,
         local=sizes.limit,
         store=shaped(experiment.store.url, experiment.store.network, workload.seed),
@@ -74,13 +74,18 @@ def run(
                 region.log_to(None)
                 _save(log, region, records, workload.trace)
         store_stats = region.stats()["store_stats"]
+    if lost := values["extra"]["lost"]:
+        raise EdmError(
+            f"{lost} references found no room in local memory until the deadline: store "
+            f"{region.store_url} refused pages, or evictor {policy.evict} chose none"
+        )
     extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
     extra["store_stats"] = store_stats
-    values["workload"] = workload.trace
+    values |= {"workload": workload.trace, "evict": policy.evict, "prefetch": policy.prefetch}
     return Result(**{k: v for k, v in values.items() if k in _KEYS}, extra=extra)
 
 
-def _save(path: str | Path, region: Region, records: Any, workload: str) -> None:
+def _save(path: str | Path, region: ReplayRegion, records: Any, workload: str) -> None:
     records.seek(0)
     try:
         save_log(

@@ -102,6 +102,7 @@ class LockstepInstance:
         while status == lib.EDM_RUNNING:
             status = lib.edm_reclaim(self.ptr, 0, i, self.out.ptr)
             commands = self.out.all()
+            self.pager.raise_policy_error()
             marks = sum(op == lib.EDM_MARK_IDLE for op, _, _ in commands)
             evicted = [(page, f) for op, page, f in commands if op == lib.EDM_EVICT]
             dirty = [page for page, f in evicted if f & lib.EDM_F_DIRTY]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from edm_policy._core import lib
@@ -41,7 +42,9 @@ class Model:
     ):
         sim = experiment.sim
         self.experiment, self.costs, self.recorder, self._log = experiment, costs, recorder, log
-        self.config = experiment.policy_config().resolved()
+        policy = experiment.policy  # by name: each instance makes itself one
+        resolved = experiment.policy_config().resolved()
+        self.config = replace(resolved, evict=policy.evict, prefetch=policy.prefetch)
         self.env = Clock(0)
         self.seed = experiment.workload.seed
         self.past: list[Instance] = []
@@ -152,6 +155,7 @@ class Model:
     def _check(self) -> None:
         """What must hold at the end of every run. Raises AssertionError."""
         for instance in self.all_instances:
+            instance.pager.raise_policy_error()
             if any(thread.is_alive for thread in instance.threads):
                 raise AssertionError("a thread waits for ever")
             instance.check()

@@ -123,6 +123,7 @@ class Reclaim:
         commands = self.out.all()
         if status == lib.EDM_OK:
             self.lpet_active = False
+        self.pager.raise_policy_error()
         if commands:
             yield from self._carry_out(commands, by)
         return status, bool(commands)

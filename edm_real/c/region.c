@@ -120,7 +120,7 @@ static int tear_down(edm_region *r) {
 
 static int set_up(edm_region *r, const edm_region_config *c, char *why, size_t why_size) {
     int error;
-    r->pager = edm_pager_new(&c->policy, why, why_size);
+    r->pager = edm_pager_new_with(&c->policy, c->evictor, c->evictor_ctx, c->prefetcher, c->prefetcher_ctx, why, why_size);
     if (!r->pager) return -EINVAL;
     if (r->page_size < 4096 || r->page_size > 2u << 20 || (r->page_size & (r->page_size - 1)))
         return refuse(why, why_size, -EINVAL, "page_size must be 4 KiB .. 2 MiB, a power of two");

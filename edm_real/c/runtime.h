@@ -32,6 +32,9 @@ typedef struct edm_replay edm_replay;
 
 typedef struct edm_region_config {
     edm_config policy;
+    const edm_evictor *evictor;       /* instead of a registered one; NULL: by name. The same below */
+    const edm_prefetcher *prefetcher;
+    void *evictor_ctx, *prefetcher_ctx;
     uint32_t page_size;    /* bytes of one page of the policy: 4096 << n */
     uint32_t handlers;     /* monitor: handler threads, 1 .. 16 */
     uint8_t faults;        /* edm_fault_mode */
