@@ -14,7 +14,7 @@ import os
 import weakref
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -470,7 +470,7 @@ class Region:
         if code:
             raise EdmError(f"decision log: {os.strerror(-code)}; is the disc full?")
 
-    def __enter__(self) -> Region:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
