@@ -1,4 +1,4 @@
-"""python -m edm_lab: compare, plot."""
+"""python -m edm_lab: compare, plot, tune."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edm_lab import plot_command
+from edm_lab import plot_command, tune_command
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
 from edm_policy import evictors
@@ -118,6 +118,7 @@ def main() -> int:
     add_common_options(c)
     c.set_defaults(run=compare_command)
     plot_command.add(commands)
+    tune_command.add(commands)
     args = parser.parse_args()
     return run_cli(lambda: args.run(args))
 

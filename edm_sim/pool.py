@@ -13,6 +13,13 @@ from multiprocessing import connection, process
 from types import TracebackType
 
 
+def cores() -> int:
+    """Those this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class WorkerPool:
     """A ProcessPoolExecutor as a context. Left by an exception, its workers are ended at once,
     whatever they are at; otherwise they have nothing left to do.

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from edm_policy import EdmError, UsageError
-from edm_sim.pool import WorkerPool
+from edm_sim.pool import WorkerPool, cores
 from edm_sim.run import run
 from edm_workload import Experiment, Result
 from edm_workload.result import SCHEMA, frame
@@ -110,7 +110,7 @@ def _run_all(
     if executor is not None:
         _collect(executor, todo, finished)
         return
-    with WorkerPool(min(jobs or _cores(), len(todo))) as pool:
+    with WorkerPool(min(jobs or cores(), len(todo))) as pool:
         try:
             _collect(pool.executor, todo, finished)
         except BrokenProcessPool as error:
@@ -145,12 +145,6 @@ def run_point(tables: Tables, name: str) -> dict[str, Any] | str:
         return run(Experiment.from_tables(tables, name)).to_dict()
     except EdmError as error:
         return str(error)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # -- keys

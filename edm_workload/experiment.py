@@ -212,9 +212,11 @@ class Experiment:
         }
 
     def to_toml(self) -> str:
-        """The experiment as TOML text that load() reads back."""
+        """The experiment as TOML text that load() reads back; [sim] only if it says anything."""
         lines = []
         for section, table in self.to_tables().items():
+            if section == "sim" and self.sim == Sim():
+                continue
             lines.append(f"[{section}]")
             lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
             lines.append("")

@@ -1,0 +1,206 @@
+"""python -m edm_lab tune: the policy that serves an experiment best, predicted and measured."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from edm_lab.tune import GOALS, Bound, Candidate, Tuned, tune
+from edm_lab.tune_space import KNOBS
+from edm_policy.errors import EdmError
+from edm_workload import Experiment
+from edm_workload.cli import add_common_options, experiment_from_args, note_caveats
+from edm_workload.metadata import collect
+from edm_workload.result import rows_table, save, table_console
+from edm_workload.synth import is_synth
+
+UNITS = {"p99": "p99, us", "elapsed": "elapsed, s", "local": "local, pages"}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "tune",
+        help="search the policy in the simulator, measure the best on real memory",
+        description="Searches evictor, observation, prefetcher, their parameters, watermarks and "
+        "batch in the simulator; runs the best few and the experiment as given on real memory in "
+        "turn; writes the winner. Ctrl-C ends the search and keeps the best so far.",
+    )
+    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
+    parser.add_argument("--goal", choices=GOALS, default="elapsed", help="(elapsed)")
+    parser.add_argument(
+        "--bound",
+        metavar="slowdown=X|faults=Y%",
+        help="with --goal local: elapsed over elapsed with all memory local, or faults over "
+        "references (without it: no slower than the experiment as given)",
+    )
+    parser.add_argument("--trials", type=int, default=200, metavar="N", help="points (200)")
+    parser.add_argument(
+        "--keep", default="", metavar="A,B", help=f"do not change these: {', '.join(KNOBS)}"
+    )
+    parser.add_argument("--best", type=int, default=3, metavar="N", help="policies to measure (3)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each (5)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (a core each)")
+    parser.add_argument("--simulate-only", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--toml", metavar="FILE", help="the winner as an experiment (NAME-tuned.toml)"
+    )
+    add_common_options(parser)
+    parser.set_defaults(run=_tune)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    if not args.simulate_only:
+        from edm_real import doctor
+
+        doctor.require()
+    metadata = collect()
+    experiment = experiment_from_args(args)
+    target = Path(args.toml or f"{experiment.name or 'experiment'}-tuned.toml")
+    if not target.resolve().parent.is_dir():
+        raise EdmError(f"{target}: there is no such folder; make it first")
+    status = Console(stderr=True)
+    quiet = args.quiet or not status.is_terminal
+    with status.status("tune") as shown:
+        if quiet:
+            shown.stop()
+        tuned = tune(
+            experiment,
+            args.goal,
+            bound=Bound.parse(args.bound) if args.bound else None,
+            trials=args.trials,
+            seed=experiment.workload.seed,
+            keep=[k for k in args.keep.split(",") if k],
+            few=args.best,
+            repeats=args.repeats,
+            jobs=args.jobs,
+            real=not args.simulate_only,
+            progress=lambda text: None if quiet else shown.update(text),
+        )
+    note_caveats([tuned.default.experiment, *(c.experiment for c in tuned.best)])
+    told = summary(tuned)
+    table_console().print(rows_table(rows(tuned)))
+    print(f"\n{told}")
+    print(f"machine {metadata['machine_load']} before; seed {tuned.seed}")
+    write_toml(target, tuned, metadata, told)
+    print(f"{target}: the winner")
+    if args.output:
+        everybody = [tuned.default, *tuned.best]
+        results = [r for c in everybody for r in (c.simulated, *c.real) if r is not None]
+        save(args.output, results, metadata | {"tune": document(tuned)})
+    if tuned.stopped == "measurement":
+        return 130
+    return 0 if tuned.verified else 1
+
+
+def rows(tuned: Tuned) -> list[dict[str, Any]]:
+    """A row a policy: what it is, what was predicted and measured, and what it gains."""
+    unit = UNITS[tuned.goal]
+    return [
+        {
+            "": "default" if c is tuned.default else "winner" if c is tuned.winner else "",
+            **_settings(c),
+            f"predicted {unit}": c.predicted,
+            "gain": _share(1 - c.predicted / tuned.default.predicted),
+            f"measured {unit}": c.median if c.measured else None,
+            "gain ": _share(1 - c.median / tuned.default.median),
+            "repeat error": _share(c.repeat_error, sign=False) if len(c.measured) > 1 else None,
+        }
+        for c in [tuned.default, *tuned.best]
+    ]
+
+
+def _settings(c: Candidate) -> dict[str, Any]:
+    policy, sizes = c.experiment.policy, c.experiment.resolve()
+    return {
+        "evict": policy.evict,
+        "observe": c.experiment.policy_config().resolved().observe,
+        "prefetch": policy.prefetch,
+        "batch": policy.batch,
+        "low": sizes.low,
+        "high": sizes.high,
+        "limit": sizes.limit,
+    }
+
+
+def _share(value: float, sign: bool = True) -> str | None:
+    if value != value:
+        return None
+    return f"{value:+.1%}" if sign else f"{value:.1%}"
+
+
+def summary(tuned: Tuned) -> str:
+    """The gains in words: both, and how much of the prediction came true."""
+    winner, goal = tuned.winner, tuned.goal
+    if tuned.bound:
+        b = tuned.bound
+        as_given = "no slower than the experiment as given"
+        goal += f" ({as_given if b.kind == 'elapsed' else f'{b.kind} at most {b.value:g}'})"
+    searched = f"{len(tuned.trials)} points simulated"
+    if tuned.failed:
+        searched += f", {len(tuned.failed)} could not be (the first: {tuned.failed[0]})"
+    if tuned.stopped == "search":
+        searched += ", then stopped by Ctrl-C"
+    if winner is tuned.default:
+        return f"goal {goal}: nothing better than the experiment as given was found; {searched}"
+    text = f"goal {goal}: predicted gain {tuned.predicted_gain:.1%}"
+    if tuned.measured_gain == tuned.measured_gain:
+        part = tuned.measured_gain / tuned.predicted_gain if tuned.predicted_gain else 0.0
+        text += f", measured gain {tuned.measured_gain:.1%} ({part:.2f} of it)"
+    else:
+        text += ", not measured"
+    return f"{text}; {searched}"
+
+
+def write_toml(path: Path, tuned: Tuned, metadata: dict[str, Any], told: str) -> None:
+    """The winning experiment; how it was found stands in comments at its head."""
+    experiment = _trace_from(tuned.winner.experiment, path.resolve().parent)
+    head = [f"tuned {datetime.now(UTC).date()}: {metadata['command']}", told, f"seed {tuned.seed}"]
+    text = "".join(f"# {line}\n" for line in head) + "\n" + experiment.to_toml()
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise EdmError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _trace_from(experiment: Experiment, folder: Path) -> Experiment:
+    """Its trace file named as seen from the folder that the TOML is in."""
+    trace = experiment.workload.trace
+    if is_synth(trace):
+        return experiment
+    return experiment.with_(trace=os.path.relpath(trace, folder))
+
+
+def document(tuned: Tuned) -> dict[str, Any]:
+    """What is kept in a result file, as metadata["tune"]."""
+    return {
+        "goal": tuned.goal,
+        "bound": None if tuned.bound is None else vars(tuned.bound),
+        "seed": tuned.seed,
+        "stopped": tuned.stopped,
+        "summary": summary(tuned),
+        "predicted_gain": tuned.predicted_gain,
+        "measured_gain": _number(tuned.measured_gain),
+        "candidates": [
+            {
+                "settings": _settings(c),
+                "default": c is tuned.default,
+                "winner": c is tuned.winner,
+                "predicted": c.predicted,
+                "measured": c.measured,
+                "experiment": c.experiment.to_tables(),
+            }
+            for c in [tuned.default, *tuned.best]
+        ],
+        "trials": tuned.trials,
+        "failed": tuned.failed,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
