@@ -28,6 +28,7 @@ from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latenc
 from edm_real.hooks import Hooks
 from edm_real.replay import references, run_job
 from edm_real.store_url import redacted, resolved
+from edm_real.watch import Watch
 from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
 
@@ -354,6 +355,15 @@ class Region:
             "high": c.high,
             "limit": c.limit,
         }
+
+    def watch(self, interval_s: float = 1.0) -> Watch:
+        """A live view of this region's figures: in a Jupyter notebook below the cell, elsewhere a
+        line an interval on stderr. It ends when the region closes, or by stop().
+
+        A thread asks as `python -m edm_real top` does: nothing of it is in the fault path.
+        Raises UsageError for an interval below 0.2 s, or a region opened with watch=False.
+        """
+        return Watch(lib.edm_board_fd(self._open()), interval_s)
 
     def check(self) -> bool:
         """Walks everything (slow, for tests; faults wait): pager, mapping and stash agree."""

@@ -111,6 +111,8 @@ int edm_board_open(edm_region *r, const char *name, const char *url) {
     return error;
 }
 
+int edm_board_fd(const edm_region *r) { return r->board ? r->board->fd : -1; }
+
 /* A reader may have left `asked` at any value: the thread is woken by one that it has not seen. */
 void edm_board_close(edm_board *b) {
     if (!b) return;
@@ -118,6 +120,9 @@ void edm_board_close(edm_board *b) {
     atomic_fetch_add(&b->shared->asked, 1);
     wake(&b->shared->asked);
     pthread_join(b->thread, NULL);
+    memset(b->shared->magic, 0, sizeof MAGIC); /* no later reader waits for an answer */
+    b->shared->told = b->shared->asked;        /* nor one that waits now: its figures are the last ones */
+    wake(&b->shared->told);
     give_back(b);
 }
 

@@ -28,8 +28,10 @@ typedef struct edm_figures { /* what one answer holds */
 /* Gives a region a board; 0, or -errno when it cannot have one (it works without). `url` is shown:
  * it must hold no secret. Both texts are cut to their fields. */
 int edm_board_open(edm_region *r, const char *name, const char *url);
+/* The board's own descriptor, for a reader in the same process to open anew; -1: there is none. */
+int edm_board_fd(const edm_region *r);
 /* Asks the board behind a descriptor from /proc/PID/fd. -ETIMEDOUT: no answer (the process is
- * stopped); -EPROTO: not a board of this version. */
+ * stopped); -EPROTO: not a board of this version, or its region was closed. */
 int edm_board_ask(int fd, uint32_t timeout_ms, edm_figures *out);
 /* Latencies of the faults between two answers (before == NULL: since the region was opened).
  * max_ns is the whole time's. */
