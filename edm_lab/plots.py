@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edm_lab.plot_style import PALETTE
+from edm_workload.metadata import redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,6 @@ def plot_comparison(comparison: Comparison) -> Figure:
     e = comparison.experiment
     figure.suptitle(
         f"{e.workload.trace}, {e.policy.evict}, {e.memory.local} local, "
-        f"{e.store.url}, {e.run.faults}"
+        f"{redact(e.store.url)}, {e.run.faults}"
     )
     return figure

@@ -18,6 +18,7 @@ from typing import Any
 from edm_policy.errors import EdmError
 from edm_real.run import run
 from edm_workload import Experiment, Result
+from edm_workload.metadata import redact
 from edm_workload.result import rows_table, table_console
 from edm_workload.synth import is_synth
 from edm_workload.trace import bundled_trace
@@ -105,7 +106,8 @@ def rows(
             alone[key] = run(all_local(experiment), resident=True)
             yield Row(alone[key])
         progress(
-            f"{i}/{len(experiments)}  {w.trace}, {experiment.run.faults}, {experiment.store.url}"
+            f"{i}/{len(experiments)}  {w.trace}, {experiment.run.faults}, "
+            f"{redact(experiment.store.url)}"
         )
         yield Row(run(experiment, log=log), alone[key])
 

@@ -27,7 +27,7 @@ from edm_real.errors import PageLostError, WritebackError, open_error
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
 from edm_real.hooks import Hooks
 from edm_real.replay import references, run_job
-from edm_real.store_url import redacted, resolved
+from edm_real.store_url import resolved
 from edm_real.watch import Watch
 from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
@@ -131,7 +131,7 @@ class Region:
         ).resolved(offered="exact" if observe == "exact" else "idle")
         self.pages = pages
         self.nbytes = pages * page_size
-        self.store_url = redacted(store)
+        self.store_url = redact(store)
         self.faults_mode = faults
         self.lockstep = lockstep
         self.seed = seed
@@ -155,7 +155,7 @@ class Region:
             raise open_error(error[0], ffi.string(why).decode())
         self._raw = raw
         if watch:  # a region works without, where it cannot be had
-            lib.edm_board_open(raw, name.encode(), redact(store).encode())
+            lib.edm_board_open(raw, name.encode(), self.store_url.encode())
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
         self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""Store URLs on their way to C: network presets become numbers, passwords stay out of sight."""
+"""Store URLs on their way to C: network presets become numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from typing import Any
 from edm_workload.networks import Network, network
 
 _SHAPED = "shaped:"
-_PASSWORD = re.compile(r"(rediss?://)[^@/,?]*@")
-
-
-def redacted(url: str) -> str:
-    """The URL as results and errors may show it: without user and password."""
-    return _PASSWORD.sub(r"\1***@", url)
 
 
 def resolved(url: str) -> str:

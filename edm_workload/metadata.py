@@ -65,8 +65,12 @@ def load_label(loadavg: tuple[float, ...] | None, cores: int) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without the user and password of any URL in it: results are passed around."""
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1***@", text)
+    """The text without the user and password of any URL in it: results are passed around.
+
+    A password may have any characters but ? in it, so what is left out goes up to the last @
+    before the options, or before the next URL.
+    """
+    return re.sub(r"(\w://)(?:(?!\w://)[^?])*@", r"\1***@", text)
 
 
 def collect() -> dict[str, Any]:
@@ -75,7 +79,7 @@ def collect() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": redact(shlex.join(sys.orig_argv)),
+        "command": shlex.join(map(redact, sys.orig_argv)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "kernel": platform.release(),

@@ -127,6 +127,16 @@ def test_load_labels():
     assert load_label(None, 2) == "unknown"
 
 
-def test_credentials_of_urls_are_not_kept():
-    assert redact("bench --store redis://me:pw@host/0") == "bench --store redis://***@host/0"
-    assert redact("redis://:p@a redis://h/1") == "redis://***@a redis://h/1"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://me:pw@host/0", "redis://***@host/0"),
+        ("redis://:p@a redis://h/1", "redis://***@a redis://h/1"),
+        ("replicated:redis://me:s3@a:1/0,rediss://:s@b?x=1", "replicated:redis://***@a:1/0,rediss://***@b?x=1"),
+        ("redis-cluster://:a,b/c d@e@h,i:2/?wait=1", "redis-cluster://***@h,i:2/?wait=1"),
+        ("redis+unix://u:p@/run/s?db=1", "redis+unix://***@/run/s?db=1"),
+        ("redis://h:1/0?prefix=a@b", "redis://h:1/0?prefix=a@b"),
+    ],
+)  # fmt: skip
+def test_credentials_of_urls_are_not_kept(text: str, shown: str) -> None:
+    assert redact(text) == shown
