@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.servers import Server
+from tests.servers import Cluster, Server
 from tests.store import PAGE, UNTOUCHED, Pages, Store, random_pages, store_or_skip, text_pages
 
 PAGES = 512
@@ -30,6 +30,8 @@ URLS = [
     "replicated:mem:,file:?write=quorum",
 ]
 REDIS = [
+    "redis-cluster://127.0.0.1:{cluster}/?prefix=in%cluster",
+    "replicated:[redis-cluster://127.0.0.1:{cluster}/],mem:",
     "redis://127.0.0.1:{port}/0",
     "redis+unix://{socket}?db=3&prefix=other",
     "shaped:p50=100us,redis://127.0.0.1:{port}/1",
@@ -42,10 +44,18 @@ def server() -> Iterator[Server]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as started:
+        yield started
+
+
 @pytest.fixture(params=[*URLS, *(pytest.param(u, marks=pytest.mark.redis) for u in REDIS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     values: dict[str, object] = {"tmp": tmp_path}
     if request.param in REDIS:
+        if "{cluster}" in request.param:
+            values["cluster"] = request.getfixturevalue("cluster").servers[0].port
         running = request.getfixturevalue("server")
         values |= {"port": running.port, "socket": running.socket}
     with store_or_skip(request.param.format(**values), PAGES) as s:

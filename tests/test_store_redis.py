@@ -80,6 +80,7 @@ def test_nothing_is_left_on_the_server(server: Server) -> None:
         store.put(range(8), random_pages(8), deadline_s=0.1)
         server.signal(signal.SIGCONT)
         store.put(range(8), random_pages(8))
+        time.sleep(0.1)  # the server takes up what it was sent
         assert server.command("DBSIZE") != ":64\r\n"  # versions that were given up
     assert server.command("DBSIZE") == ":0\r\n"
 
@@ -114,18 +115,30 @@ def test_a_server_that_talks_nonsense_is_an_error(server: Server, reply: bytes) 
         assert store.get([1], deadline_s=0.3)[1][0] < 0
 
 
+LOCKED = ["--requirepass", "s3cret"]
+CLUSTER = ["--cluster-enabled", "yes", "--cluster-port", "0"]
+
+
 @pytest.mark.parametrize(
     ("options", "url", "says"),
     [
-        (["--requirepass", "s3cret"], "redis://127.0.0.1:{port}/0", "wants a password"),
-        (["--requirepass", "s3cret"], "redis://me:no-s3cret@127.0.0.1:{port}", "wrong user or"),
+        (LOCKED, "redis://127.0.0.1:{port}/0", "wants a password"),
+        (LOCKED, "redis://me:no-s3cret@127.0.0.1:{port}", "wrong user or"),
         ([], "redis://127.0.0.1:{port}/99", "DB index is out of range"),
         (["--maxmemory", "9mb", "--maxmemory-policy", "allkeys-lru"], "{url}", "noeviction"),
         ([], "redis://127.0.0.1:{other}/0", "Connection refused"),
         ([], "redis://127.0.0.1:{port}/0?prefx=a", "unknown option 'prefx'"),
         ([], "redis://127.0.0.1:{port}/x", "this address cannot be"),
+        ([], "redis://127.0.0.1:{port}/0?prefix=a{{b}}", "no braces"),
+        ([], "redis-cluster://127.0.0.1:{port}/", "not part of a cluster; write redis://"),
+        ([], "redis-cluster://127.0.0.1:{port}/1", "no databases but 0"),
+        ([], "redis-cluster://127.0.0.1:{other}", "Connection refused"),
+        (CLUSTER, "redis://127.0.0.1:{port}/0", "write redis-cluster://"),
+        (CLUSTER, "redis-cluster://127.0.0.1:{port}", "no node of this cluster"),
+        (LOCKED, "redis-cluster://127.0.0.1:{port}", "wants a password"),
+        (LOCKED, "redis-cluster://:no-s3cret@127.0.0.1:{port}", "wrong user or"),
         ([], "redis+unix:///no/such?db=1", "No such file"),
-        ([], "redis://no-such-host.invalid", "host's name"),
+        ([], "redis://no-such-host.invalid", "is its name right?"),
         ([], "rediss://a:s3cret@b", "TLS is not supported"),
     ],
 )

@@ -53,48 +53,77 @@ static int read_login_file(const char *path, edm_redis_url *u, char *why, size_t
     return -EINVAL;
 }
 
-static int resolve(const char *host, const char *port, edm_redis_url *u, char *why, size_t why_size) {
+int edm_redis_resolve(edm_redis_host *h) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *found;
-    int error = getaddrinfo(host, port, &hints, &found);
-    if (error) {
-        snprintf(why, why_size, "store %s: %s; is the host's name right?", u->where, gai_strerror(error));
-        return -EINVAL;
-    }
-    memcpy(&u->address, found->ai_addr, found->ai_addrlen);
-    u->address_length = found->ai_addrlen;
+    if (getaddrinfo(h->name, h->port, &hints, &found)) return -EHOSTUNREACH;
+    memcpy(&h->address, found->ai_addr, found->ai_addrlen);
+    h->length = found->ai_addrlen;
     freeaddrinfo(found);
     return 0;
 }
 
+/* host:port or [host]:port, n bytes, of which the port may be missing. */
+static int read_host(const char *text, size_t n, edm_redis_host *h) {
+    int bracket = n && *text == '[';
+    const char *end = text + n, *close = bracket ? memchr(text, ']', n) : text;
+    if (!close) return -EINVAL;
+    const char *colon = memchr(close, ':', (size_t)(end - close)), *stop = bracket ? close : colon ? colon : end;
+    size_t name_n = (size_t)(stop - text) - (size_t)bracket, port_n = colon ? (size_t)(end - colon - 1) : 0;
+    if (name_n >= sizeof h->name || port_n >= sizeof h->port) return -EINVAL;
+    memcpy(h->name, text + bracket, name_n);
+    if (port_n) memcpy(h->port, colon + 1, port_n);
+    if (!*h->name) strcpy(h->name, "127.0.0.1");
+    if (!*h->port) strcpy(h->port, "6379");
+    return 0;
+}
+
+/* host:port[,host:port...]; one that cannot be resolved is left out, but for the last that is left. */
+static int read_hosts(const char *text, size_t n, edm_redis_url *u, char *why, size_t why_size) {
+    const char *end = text + n, *next, *unknown = NULL;
+    int unknown_n = 0;
+    for (; text <= end; text = next + 1) {
+        next = u->scheme.is_cluster ? memchr(text, ',', (size_t)(end - text)) : NULL;
+        if (!next) next = end;
+        if (u->hosts == EDM_REDIS_HOSTS || read_host(text, (size_t)(next - text), &u->host[u->hosts])) return -EINVAL;
+        if (!edm_redis_resolve(&u->host[u->hosts])) {
+            u->hosts++;
+            continue;
+        }
+        unknown = text;
+        unknown_n = (int)(next - text);
+        memset(&u->host[u->hosts], 0, sizeof u->host[0]);
+    }
+    if (u->hosts) return 0;
+    snprintf(why, why_size, "store %s://%.*s: this host is not known; is its name right?", u->scheme.name, unknown_n, unknown);
+    return -EHOSTUNREACH;
+}
+
 /* host:port/db */
 static int read_server(const char *text, size_t n, edm_redis_url *u, char *why, size_t why_size) {
-    char host[EDM_REDIS_NAME] = "", port[8] = "6379";
-    const char *end = text + n, *slash = memchr(text, '/', n), *stop = slash ? slash : end, *colon;
-    int bracket = n && *text == '[';
-    const char *close = bracket ? memchr(text, ']', n) : NULL;
-    colon = memchr(close ? close : text, ':', (size_t)(stop - (close ? close : text)));
-    const char *host_end = close ? close : colon ? colon : stop;
-    size_t host_n = (size_t)(host_end - text) - (bracket ? 1 : 0), port_n = colon ? (size_t)(stop - colon - 1) : 0;
-    if (host_n >= sizeof host - 32 || port_n >= sizeof port || (bracket && !close)) goto bad;
-    memcpy(host, text + bracket, host_n);
-    if (colon) snprintf(port, sizeof port, "%.*s", (int)port_n, colon + 1);
-    if (!*host) strcpy(host, "127.0.0.1");
-    if (slash && slash + 1 < end) {
+    const char *end = text + n, *slash = memchr(text, '/', n);
+    int error = read_hosts(text, (size_t)((slash ? slash : end) - text), u, why, why_size);
+    if (error == -EHOSTUNREACH) return -EINVAL;
+    if (!error && slash && slash + 1 < end) {
         char *rest, db[16] = "";
-        if (end - slash - 1 >= (ptrdiff_t)sizeof db) goto bad;
-        memcpy(db, slash + 1, (size_t)(end - slash - 1));
+        if (end - slash - 1 < (ptrdiff_t)sizeof db) memcpy(db, slash + 1, (size_t)(end - slash - 1));
         u->db = strtoull(db, &rest, 10);
-        if (*rest || db[0] == '-') goto bad;
+        if (!*db || *rest || db[0] == '-') error = -EINVAL;
     }
-    snprintf(u->where, sizeof u->where, "redis://%.200s:%s/%llu", host, port, (unsigned long long)u->db);
-    return resolve(host, port, u, why, why_size);
-bad:
-    snprintf(why, why_size, "store redis: this address cannot be; write redis://[user:password@]host:port/db");
-    return -EINVAL;
+    const char *scheme = u->scheme.name, *name = u->host[0].name, *port = u->host[0].port;
+    if (error)
+        snprintf(why, why_size, "store %s: this address cannot be; write %s://[user:password@]host:port%s", scheme, scheme,
+                 u->scheme.is_cluster ? "[,host:port]/" : "/db");
+    else if (u->scheme.is_cluster && u->db)
+        snprintf(why, why_size, "store %s: a cluster has no databases but 0; leave it out", scheme);
+    else if (u->scheme.is_cluster)
+        snprintf(u->where, sizeof u->where, "%s://%.200s:%s/", scheme, name, port);
+    else
+        snprintf(u->where, sizeof u->where, "%s://%.200s:%s/%llu", scheme, name, port, (unsigned long long)u->db);
+    return error || (u->scheme.is_cluster && u->db) ? -EINVAL : 0;
 }
 
 static int read_socket(const char *text, size_t n, edm_redis_url *u, char *why, size_t why_size) {
-    struct sockaddr_un *a = (struct sockaddr_un *)&u->address;
+    struct sockaddr_un *a = (struct sockaddr_un *)&u->host[0].address;
     if (!n || n >= sizeof a->sun_path) {
         snprintf(why, why_size, "store redis+unix: a socket's path has 1 to %zu bytes; write redis+unix:///path?db=0",
                  sizeof a->sun_path - 1);
@@ -102,22 +131,25 @@ static int read_socket(const char *text, size_t n, edm_redis_url *u, char *why, 
     }
     a->sun_family = AF_UNIX;
     memcpy(a->sun_path, text, n);
-    u->address_length = sizeof *a;
+    u->host[0].length = sizeof *a;
+    u->hosts = 1;
     snprintf(u->where, sizeof u->where, "redis+unix://%s", a->sun_path);
     return 0;
 }
 
-int edm_redis_url_read(const char *rest, int is_unix, edm_redis_url *u, char *why, size_t why_size) {
+int edm_redis_url_read(const char *rest, edm_redis_scheme scheme, edm_redis_url *u, char *why, size_t why_size) {
     char file[EDM_URL_TEXT_MAX] = "";
-    edm_url_option options[] = {{"prefix", EDM_URL_TEXT, u->prefix}, {"auth", EDM_URL_TEXT, file},
-                                {"db", EDM_URL_COUNT, &u->db},       {0}};
+    edm_url_option last = {scheme.is_cluster ? "wait" : "db", EDM_URL_COUNT, scheme.is_cluster ? &u->wait : &u->db};
+    edm_url_option options[] = {{"prefix", EDM_URL_TEXT, u->prefix}, {"auth", EDM_URL_TEXT, file}, last, {0}};
     size_t n = strcspn(rest, "?");
     const char *at = memrchr(rest, '@', n);
     memset(u, 0, sizeof *u);
+    u->scheme = scheme;
+    u->wait = 1;
     strcpy(u->prefix, "edm");
-    if (edm_url_options(rest + n + (rest[n] == '?'), options, "redis", why, why_size)) return -EINVAL;
-    if (strlen(u->prefix) >= EDM_REDIS_PREFIX) {
-        snprintf(why, why_size, "store redis: prefix is too long; %d bytes at most", EDM_REDIS_PREFIX - 1);
+    if (edm_url_options(rest + n + (rest[n] == '?'), options, scheme.name, why, why_size)) return -EINVAL;
+    if (strlen(u->prefix) >= EDM_REDIS_PREFIX || strpbrk(u->prefix, "{}")) { /* braces would choose the slot */
+        snprintf(why, why_size, "store %s: prefix has %d bytes at most, and no braces", scheme.name, EDM_REDIS_PREFIX - 1);
         return -EINVAL;
     }
     if (*file && read_login_file(file, u, why, why_size)) return -EINVAL;
@@ -129,5 +161,5 @@ int edm_redis_url_read(const char *rest, int is_unix, edm_redis_url *u, char *wh
         n -= (size_t)(at + 1 - rest);
         rest = at + 1;
     }
-    return (is_unix ? read_socket : read_server)(rest, n, u, why, why_size);
+    return (scheme.is_unix ? read_socket : read_server)(rest, n, u, why, why_size);
 }

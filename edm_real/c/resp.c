@@ -69,15 +69,15 @@ int edm_resp_send(edm_resp *c, struct iovec *v, int n, uint64_t deadline_ns) {
     return 0;
 }
 
-/* Some bytes more; how many, or -errno. */
+/* Some bytes more; how many, or -errno. What has come is taken, even when time is up. */
 static ssize_t receive(edm_resp *c, void *to, size_t most, uint64_t deadline_ns) {
     for (;;) {
-        int error = ready(c->fd, POLLIN, deadline_ns);
-        if (error) return fail(c, error);
         ssize_t n = recv(c->fd, to, most, MSG_DONTWAIT);
         if (n > 0) return n;
         if (!n) return fail(c, -ECONNRESET);
-        if (errno != EINTR && errno != EAGAIN) return fail(c, -errno);
+        if (errno == EINTR) continue;
+        int error = errno == EAGAIN ? ready(c->fd, POLLIN, deadline_ns) : -errno;
+        if (error) return fail(c, error);
     }
 }
 
@@ -150,6 +150,7 @@ int edm_resp_read(edm_resp *c, edm_reply *reply, void *bulk, size_t want, uint64
     case '-': return 0;
     case '_': return 0;
     case ':':
+    case '*':
     case '$':
         errno = 0;
         reply->number = strtoll(line + 1, &rest, 10);
@@ -157,7 +158,7 @@ int edm_resp_read(edm_resp *c, edm_reply *reply, void *bulk, size_t want, uint64
         break;
     default: return fail(c, -EPROTO);
     }
-    if (line[0] == ':') return 0;
+    if (line[0] == ':' || (line[0] == '*' && reply->number >= 0)) return 0;
     if (reply->number < 0) {
         reply->type = '_';
         return 0;

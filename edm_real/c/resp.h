@@ -24,8 +24,8 @@ typedef struct edm_resp {
 } edm_resp;
 
 typedef struct edm_reply {
-    char type;                 /* '+' '-' ':' '$', '_' for nil */
-    int64_t number;            /* ':' its value, '$' its length */
+    char type;                 /* '+' '-' ':' '$' '*', '_' for nil */
+    int64_t number;            /* ':' its value, '$' its length, '*' how many replies follow as its parts */
     char line[EDM_RESP_LINE];  /* '+' '-': the text, cut */
 } edm_reply;
 
