@@ -25,6 +25,9 @@ URLS = [
     "zstd+mem:",
     "zstd+mem:?level=3&cap=64MiB",
     "lz4+mem:",
+    "zstd+file:{tmp}/pages",
+    "lz4+zstd+shaped:p50=5us,mem:",
+    "zstd+replicated:mem:,file:,mem:",
     "shaped:p50=5us,p99=20us,gbit=100,mem:",
     "replicated:mem:,[shaped:p50=10us,mem:],mem:",
     "replicated:mem:,file:?write=quorum",
@@ -35,6 +38,7 @@ REDIS = [
     "redis://127.0.0.1:{port}/0",
     "redis+unix://{socket}?db=3&prefix=other",
     "shaped:p50=100us,redis://127.0.0.1:{port}/1",
+    "zstd+redis://127.0.0.1:{port}/2?prefix=packed",
 ]
 
 

@@ -1,9 +1,10 @@
-"""zstd+mem: and lz4+mem:, beyond the contract."""
+"""zstd+URL and lz4+URL, beyond the contract."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,16 +75,35 @@ def test_the_cap_is_of_packed_bytes(codec: str) -> None:
 def test_what_will_not_do(codec: str) -> None:
     store_or_skip(f"{codec}+mem:").close()
     for url, says in [
-        (f"{codec}+file:/tmp/x", f"write {codec}+mem:"),
         (f"{codec}+mem:?level=99", "level must be"),
+        (f"{codec}+mem:?level=x", "level: this value cannot be"),
+        (f"{codec}+mem:?cap=64MiB&levl=1", "unknown option 'levl'; there are: cap"),
+        (f"{codec}+tape:", "unknown store 'tape'"),
     ]:
         with pytest.raises(ValueError, match=says.replace("+", r"\+")):
             Store(url)
 
 
+@pytest.mark.parametrize("url", ["mem:?level=3&cap=64KiB", "mem:?cap=64KiB&level=3"])
+def test_the_level_is_the_packers_and_the_rest_the_inner_stores(url: str) -> None:
+    with store_or_skip(f"zstd+{url}") as store:
+        assert -errno.ENOSPC in store.put(range(20), random_pages(20))
+
+
+def test_only_packed_bytes_go_inside(tmp_path: Path) -> None:
+    """And a page that became one word leaves the inner store."""
+    with store_or_skip(f"zstd+file:{tmp_path}/p?keep=1") as store:
+        store.put([0], text_pages(1))
+        assert 0 < (tmp_path / "p").stat().st_size < PAGE / 2
+        whole = store.stats()["bytes_held"]
+        store.put([0], np.zeros((1, PAGE), np.uint8))
+        assert store.stats()["bytes_held"] == 8 < whole
+
+
 @pytest.mark.uffd
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_workload_over_it_is_verified(codec: str) -> None:
+@pytest.mark.parametrize("inner", ["mem:", "replicated:mem:,file:", "shaped:fail=0.01,mem:"])
+def test_a_workload_over_it_is_verified(codec: str, inner: str) -> None:
     store_or_skip(f"{codec}+mem:").close()
     passes(
         """
@@ -92,5 +112,5 @@ def test_a_workload_over_it_is_verified(codec: str) -> None:
             done = r.replay(page, (page % 3 == 0).astype(np.uint8), threads=4, fill=True)
             assert done["verified"] and done["fetches"] > 1000
         """,
-        f"{codec}+mem:",
+        f"{codec}+{inner}",
     )

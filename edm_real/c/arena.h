@@ -34,4 +34,9 @@ void edm_arena_close(edm_arena *a);
 uint64_t edm_arena_take(edm_arena *a, uint32_t bytes);
 void edm_arena_give(edm_arena *a, uint64_t at, uint32_t bytes);
 
+/* What an object of `bytes` takes. */
+static inline uint32_t edm_arena_rounded(const edm_arena *a, uint32_t bytes) {
+    return (bytes + a->granule - 1) / a->granule * a->granule;
+}
+
 #endif
