@@ -41,8 +41,9 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
-    def folder(self) -> Path:
-        return Path(self._folder.name)
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
 
     def start(self) -> None:
         self._process = subprocess.Popen(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import errno
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.child import passes
-from tests.servers import Cluster, until
+from tests.servers import Cluster
 from tests.store import Store, random_pages
 
 pytestmark = pytest.mark.redis
@@ -143,39 +140,6 @@ def test_a_put_waits_for_a_replica_and_does_without_one_that_is_dead(cluster: Cl
         assert set(store.put(range(64), data, deadline_s=15)) == {0}  # the cluster has noticed
         for replica in cluster.servers[3:]:
             replica.signal(signal.SIGCONT)
-
-
-@pytest.mark.uffd
-def test_a_workload_goes_on_over_masters_that_die(cluster: Cluster, tmp_path: Path) -> None:
-    opened = tmp_path / "opened"
-
-    def trouble() -> None:
-        until(opened.exists, 30)
-        for k in (0, 1):
-            time.sleep(0.5)
-            cluster.servers[k].kill()
-            until(lambda k=k: cluster.role(cluster.servers[3 + k]) == "master")
-            time.sleep(0.5)
-            cluster.servers[k].start()
-            until(cluster.well)
-
-    thread = threading.Thread(target=trouble)
-    thread.start()
-    passes(
-        """
-        import time
-        with Region(1024, local=128, store=sys.argv[1], deadline_s=15) as r:
-            open(sys.argv[2], "w").close()
-            end = time.monotonic() + 7
-            page = np.random.default_rng(1).integers(0, 1024, 4000).astype(np.uint32)
-            while time.monotonic() < end:
-                done = r.replay(page, (page % 2).astype(np.uint8), threads=3, fill=True)
-                assert done["verified"] and done["fetches"] > 100, done
-            assert r.lost_pages == 0 and r.check()
-        """,
-        cluster.url, str(opened),
-    )
-    thread.join()
 
 
 def test_a_password_is_told_to_every_node() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.child import passes
+from tests.relay import Relay
 from tests.servers import Server, free_port
 from tests.store import Store, random_pages
 
@@ -161,134 +160,3 @@ def test_a_password_from_the_url_or_a_file(tmp_path: Path) -> None:
             with Store(url) as store:
                 data = random_pages(1)
                 assert store.put([1], data) == [0] and (store.get([1])[0] == data).all()
-
-
-@pytest.mark.uffd
-def test_a_workload_goes_on_over_a_server_that_is_killed_and_paused(
-    server: Server, tmp_path: Path
-) -> None:
-    opened = tmp_path / "opened"
-
-    def trouble() -> None:
-        end = time.monotonic() + 30
-        while not opened.exists() and time.monotonic() < end:
-            time.sleep(0.01)
-        for _ in range(2):
-            time.sleep(0.4)
-            server.kill()
-            time.sleep(0.2)
-            server.start()
-            time.sleep(0.4)
-            server.signal(signal.SIGSTOP)
-            time.sleep(0.3)
-            server.signal(signal.SIGCONT)
-
-    thread = threading.Thread(target=trouble)
-    thread.start()
-    passes(
-        """
-        import time
-        with Region(1024, local=128, store=sys.argv[1], deadline_s=10) as r:
-            open(sys.argv[2], "w").close()
-            end = time.monotonic() + 3
-            page = np.random.default_rng(1).integers(0, 1024, 4000).astype(np.uint32)
-            while time.monotonic() < end:
-                done = r.replay(page, (page % 2).astype(np.uint8), threads=3, fill=True)
-                assert done["verified"] and done["fetches"] > 100, done
-            assert r.lost_pages == 0 and r.check()
-        """,
-        server.url, str(opened),
-    )
-    thread.join()
-
-
-@pytest.mark.uffd
-def test_pages_that_are_truly_gone_are_named_and_the_others_intact(server: Server) -> None:
-    with Server() as forgetful:
-        done = passes(
-            """
-            import time
-            r = Region(256, local=64, store=sys.argv[1], deadline_s=0.3)
-            a = r.array(np.uint64, (256, 512))
-            for k in range(256):
-                a[k] = k + 1
-            r.flush()
-            r.evict(slice(0, 200))
-            print("evicted", flush=True)
-            import socket
-            s = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-            s.sendall(b"FLUSHALL\\r\\n")
-            assert s.recv(64) == b"+OK\\r\\n"
-            try:
-                r.prefault(slice(10, 11))
-            except PageLostError as e:
-                assert e.page == 10 and e.errno == errno.ENOENT, e
-            else:
-                raise SystemExit("a page that is gone came back")
-            held = [k for k in range(200, 256)]
-            assert all((a[k] == k + 1).all() for k in held[-20:])
-            del a
-            r.close()
-            """,
-            forgetful.url, str(forgetful.port),
-        )
-    assert "evicted" in done
-
-
-class Relay:
-    """Passes bytes between a client and a server. cut_after: of the next reply's bytes, so many,
-    then the connection ends. instead: said in place of the next reply."""
-
-    def __init__(self, port: int):
-        self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.cut_after: int | None = None
-        self.instead: bytes | None = None
-        self.cuts = 0
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
-            except OSError:
-                return
-            for pump, args in ((self._there, (client, server)), (self._back, (server, client))):
-                threading.Thread(target=pump, args=args, daemon=True).start()
-
-    def _there(self, client: socket.socket, server: socket.socket) -> None:
-        self._pump(client, server, lambda data: (data, False))
-
-    def _back(self, server: socket.socket, client: socket.socket) -> None:
-        def change(data: bytes) -> tuple[bytes, bool]:
-            if self.instead is not None:
-                return self.instead, False
-            if self.cut_after is None:
-                return data, False
-            data, self.cut_after, self.cuts = data[: self.cut_after], None, self.cuts + 1
-            return data, True
-
-        self._pump(server, client, change)
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket, change) -> None:  # type: ignore[no-untyped-def]
-        end = False
-        try:
-            while not end and (data := source.recv(65536)):
-                data, end = change(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for s in (source, sink):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    def __enter__(self) -> Relay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
