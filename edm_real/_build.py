@@ -41,11 +41,12 @@ for library, macro in OPTIONAL.items():
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(POLICY_C / "pager.h"))
-for header in ("store.h", "runtime.h", "board.h"):
+HEADERS = ("pager.h", "store.h", "runtime.h", "board.h", "spans.h")
+for header in HEADERS[1:]:
     ffibuilder.cdef(declarations(C / header))
 ffibuilder.set_source(
     "edm_real._core",
-    '#include "pager.h"\n#include "runtime.h"\n#include "store.h"\n#include "board.h"',
+    "".join(f'#include "{header}"\n' for header in HEADERS),
     sources=[os.path.relpath(f, ROOT) for d in (POLICY_C, C) for f in sorted(d.glob("*.c"))],
     include_dirs=[str(POLICY_C), str(C)],
     depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],

@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from edm_policy.config import PolicyConfig, evictor_info
 from edm_policy.custom import EvictionPolicy, Prefetcher, load_policy
 from edm_policy.errors import EdmError, UsageError
+from edm_real import spans as components
 from edm_real._core import ffi, lib
 from edm_real.errors import PageLostError, WritebackError, open_error
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
@@ -364,6 +365,15 @@ class Region:
         Raises UsageError for an interval below 0.2 s, or a region opened with watch=False.
         """
         return Watch(lib.edm_board_fd(self._open()), interval_s)
+
+    def measure(self, on: bool = True) -> None:
+        """Begins to count where the time goes (some percent slower), or ends it. Nobody may be at
+        work on the region at that moment; spans() tells what was counted."""
+        (components.begin if on else components.end)(self._open())
+
+    def spans(self) -> list[components.Span]:
+        """What was counted since measure(); nothing without it."""
+        return list(components.read(self._open()))
 
     def check(self) -> bool:
         """Walks everything (slow, for tests; faults wait): pager, mapping and stash agree."""

@@ -78,11 +78,14 @@ uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, u
 void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n) {
     struct iovec run[EDM_CMDS_MAX];
     uint32_t runs = edm_runs(r, base, numbers, n, run);
+    edm_spans *spans = r->spans;
+    uint64_t mark = EDM_UNLIKELY(spans != NULL) ? edm_span_flush_begins(spans) : 0;
     /* One call, one TLB flush. Kernels before 6.13 refuse this advice, and say so at once; one that stops
      * midway (a locked range) says how far it came. */
-    if (runs > 1 && r->self >= 0 &&
-        syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) == (long)((size_t)n << r->shift)) return;
-    for (uint32_t i = 0; i < runs; i++) madvise(run[i].iov_base, run[i].iov_len, MADV_DONTNEED);
+    if (runs <= 1 || r->self < 0 ||
+        syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) != (long)((size_t)n << r->shift))
+        for (uint32_t i = 0; i < runs; i++) madvise(run[i].iov_base, run[i].iov_len, MADV_DONTNEED);
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_flush_ended(spans, n, mark);
 }
 
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which) {

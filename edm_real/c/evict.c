@@ -21,6 +21,7 @@ enum { NO_BUFFER = 1 }; /* in edm_cmd.zero, here only: a clean page's bytes were
 
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
 static void take_out(edm_region *r, edm_cmds *cmds) {
+    uint64_t mark = edm_span_begin(r);
     uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
     int exact = edm_config_of(r->pager)->dirty == EDM_DIRTY_EXACT;
     for (uint32_t i = 0; i < cmds->n; i++) {
@@ -42,9 +43,12 @@ static void take_out(edm_region *r, edm_cmds *cmds) {
         edm_sort(buffers, n);
         for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
     }
+    mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
     edm_unmap(r, pages, buffers, n, clean, dropped);
+    mark = edm_span_n(r, dropped > n ? EDM_SPAN_DROP : EDM_SPAN_UNMAP, n + dropped, mark);
     /* Now, while the bytes are in the caches: a marked page is written back much later. */
     for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(edm_buffer_at(r, buffers[i]), r->page_size);
+    if (n) edm_span_n(r, EDM_SPAN_SUM, n, mark);
     EDM_COUNT(r, unmapped, n + dropped);
     EDM_COUNT(r, unmaps, 1);
 }
@@ -90,7 +94,11 @@ static void write_back(edm_region *r, edm_cmds *cmds) {
         of[n] = (uint16_t)i;
         io[n++] = (edm_store_io){.page = c->page, .data = bytes};
     }
-    if (!n || r->store->ops->put(r->store, io, n, edm_now_ns() + r->deadline_ns) == 0) return;
+    if (!n) return;
+    uint64_t mark = edm_span_begin(r);
+    int failed = r->store->ops->put(r->store, io, n, edm_now_ns() + r->deadline_ns);
+    edm_span_n(r, EDM_SPAN_PUT, n, mark);
+    if (!failed) return;
     for (uint32_t i = 0; i < n; i++) {
         if (!io[i].result) continue;
         edm_cmd *c = &cmds->c[of[i]];
@@ -117,30 +125,37 @@ void edm_carry_out(edm_region *r, edm_cmds *cmds) {
     uint32_t pages[EDM_CMDS_MAX], surplus[EDM_DRAIN], surplus_n = 0, n;
     for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
     take_out(r, cmds);
+    uint64_t mark = edm_span_begin(r);
     edm_lock_take(&r->lock);
     tell_done(r, cmds);
     if (!cmds->n) surplus_n = edm_buffers_surplus(r, surplus);
     edm_lock_give(&r->lock);
     raise_all(r, pages, n);
+    mark = edm_span_n(r, EDM_SPAN_DONE, n, mark);
     if (cmds->n) {
         write_back(r, cmds);
         for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
         edm_hook(r, EDM_AT_STORED, pages[0]);
+        mark = edm_span_begin(r);
         edm_lock_take(&r->lock);
         tell_stored(r, cmds);
         surplus_n = edm_buffers_surplus(r, surplus);
         edm_lock_give(&r->lock);
         raise_all(r, pages, n);
+        mark = edm_span_n(r, EDM_SPAN_STORED, n, mark);
     }
     edm_event_raise(&r->room);
     edm_buffers_drain(r, surplus, surplus_n);
+    if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
 int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands) {
     edm_cmds cmds;
+    uint64_t mark = edm_span_begin(r);
     edm_lock_take(&r->lock);
     int status = edm_reclaim(r->pager, max, edm_event_now(r), &cmds);
     edm_lock_give(&r->lock);
+    edm_span_n(r, EDM_SPAN_CHOOSE, cmds.n, mark);
     *commands = cmds.n;
     if (cmds.n) edm_carry_out(r, &cmds);
     return status;
@@ -171,6 +186,7 @@ void *edm_lpet_main(void *region) {
     edm_region *r = region;
     uint32_t seen = 0, n;
     struct sched_param none = {0};
+    edm_span_role(EDM_ROLE_LPET);
     prctl(PR_SET_NAME, "edm-lpet");
     sched_setscheduler(0, SCHED_BATCH, &none); /* a wish: it works without */
     while (!r->stop) {
@@ -180,6 +196,9 @@ void *edm_lpet_main(void *region) {
             continue;
         }
         seen = ticket;
+        edm_spans *spans = r->spans;
+        edm_span_lpet_came(r);
+        if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_LPET, 1);
         for (;;) {
             uint32_t room = edm_event_ticket(&r->room);
             uint64_t failed = r->count.failed_writebacks;
@@ -187,6 +206,7 @@ void *edm_lpet_main(void *region) {
             if (!n) edm_event_wait(&r->room, room, 0, 1000000u);
             else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) nap();
         }
+        if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_LPET, -1);
     }
     return NULL;
 }

@@ -14,8 +14,11 @@ enum { SPINS = 2000, NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 1000000
 
 static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
     edm_store_io io = {.page = page, .data = to};
+    uint64_t mark = edm_span_begin(r);
     r->store->ops->get(r->store, &io, 1, deadline);
+    mark = edm_span(r, EDM_SPAN_GET, mark);
     if (!io.result && edm_checksum(to, r->page_size) != r->sum[page]) io.result = -EBADMSG;
+    edm_span(r, EDM_SPAN_CHECK, mark);
     if (EDM_UNLIKELY(io.result)) EDM_COUNT(r, fetch_retries, 1);
     return io.result;
 }
@@ -42,9 +45,12 @@ static uint64_t copy_flags(int writable) {
 }
 
 /* -EEXIST cannot be: while a page is FETCHING nobody else installs it. */
-static int copy_in(edm_region *r, uint32_t page, const void *from, int writable) {
+static int copy_in(edm_region *r, uint32_t page, const void *from, int writable, int span) {
     edm_hook(r, EDM_AT_INSTALL, page);
-    return edm_uffd_copy(r->uffd, edm_at(r, page), from, r->page_size, copy_flags(writable));
+    uint64_t mark = edm_span_begin(r);
+    int error = edm_uffd_copy(r->uffd, edm_at(r, page), from, r->page_size, copy_flags(writable));
+    edm_span(r, span, mark);
+    return error;
 }
 
 /* Zeros, or the store's bytes. Always through a buffer, even where the store has them in memory:
@@ -53,10 +59,10 @@ static int bring(edm_region *r, edm_cmd c) {
     uint32_t which;
     int writable = c.flags & EDM_F_WRITE;
     edm_hook(r, EDM_AT_FETCH, c.page);
-    if (c.op == EDM_ZERO_FILL) return copy_in(r, c.page, r->zeros, writable);
+    if (c.op == EDM_ZERO_FILL) return copy_in(r, c.page, r->zeros, writable, EDM_SPAN_ZERO);
     uint8_t *buffer = edm_scratch_take(r, &which);
     int error = get_bytes(r, c.page, buffer);
-    if (!error) error = copy_in(r, c.page, buffer, writable);
+    if (!error) error = copy_in(r, c.page, buffer, writable, EDM_SPAN_INSTALL);
     edm_scratch_give(r, which);
     return error;
 }
@@ -76,6 +82,7 @@ enum spare { EDM_NO_SPARE = 0, EDM_SPARE = 1, EDM_SPARE_UNLESS_HELD = 2 };
 static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
     uint32_t surplus[EDM_DRAIN], surplus_n = 0;
     edm_cmds none;
+    uint64_t mark = edm_span_begin(r);
     if (EDM_UNLIKELY(error)) lose(r, page, error);
     else edm_hook(r, EDM_AT_INSTALLED, page);
     edm_lock_take(&r->lock);
@@ -88,7 +95,9 @@ static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
     }
     edm_lock_give(&r->lock);
     edm_event_raise(edm_bucket_of(r, page));
+    mark = edm_span(r, EDM_SPAN_CONCLUDE, mark);
     edm_buffers_drain(r, surplus, surplus_n);
+    if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
     return error ? -EFAULT : 0;
 }
 
@@ -139,14 +148,18 @@ static void prefetch(edm_region *r, const edm_cmd *c, uint32_t n) {
     struct wishes w;
     uint8_t *scratch = edm_scratch_take(r, &which);
     for (gather(r, c, n, &i, scratch, &w); w.n; gather(r, c, n, &i, scratch, &w)) {
+        uint64_t mark = edm_span_begin(r);
         r->store->ops->get(r->store, w.io, w.n, edm_now_ns() + r->deadline_ns);
+        mark = edm_span_n(r, EDM_SPAN_GET, w.n, mark);
         for (uint32_t k = 0; k < w.n; k++) {
             uint32_t page = (uint32_t)w.io[k].page;
             int good = !w.io[k].result && edm_checksum(w.io[k].data, r->page_size) == r->sum[page];
             w.error[k] = good ? 0 : get_bytes(r, page, w.io[k].data);
             r->stashed_sum[page] = r->sum[page]; /* a marker's */
         }
+        mark = edm_span_n(r, EDM_SPAN_CHECK, w.n, mark);
         install(r, &w);
+        edm_span_n(r, EDM_SPAN_INSTALL, w.n, mark);
         for (uint32_t k = 0; k < w.n; k++) {
             uint32_t page = (uint32_t)w.io[k].page;
             conclude(r, page, w.error[k], w.marker[k] && w.error[k] ? EDM_SPARE : EDM_NO_SPARE);
@@ -167,7 +180,7 @@ static int among(const edm_cmds *cmds, uint8_t op) {
 /* The high watermark is reached. Where there is no LPET thread its work is done here, before
  * the page is installed: so it cannot be chosen before the program has touched it. */
 static void wake_lpet(edm_region *r) {
-    if (r->has_lpet) edm_event_raise(&r->lpet_event);
+    if (r->has_lpet) edm_ring_lpet(r);
     else edm_reclaim_to_ok(r);
 }
 
@@ -184,11 +197,14 @@ static int make_room(edm_region *r, uint64_t *give_up) {
 }
 
 static int allow_write(edm_region *r, uint32_t page) {
+    uint64_t mark = edm_span_begin(r);
     edm_uffd_protect(r->uffd, edm_at(r, page), r->page_size, 0, 0);
+    mark = edm_span(r, EDM_SPAN_PROTECT, mark);
     edm_lock_take(&r->lock);
     edm_done(r->pager, page, edm_event_now(r));
     edm_lock_give(&r->lock);
     edm_event_raise(edm_bucket_of(r, page));
+    edm_span(r, EDM_SPAN_CONCLUDE, mark);
     return 0;
 }
 
@@ -201,7 +217,7 @@ static int carry_out(edm_region *r, const edm_cmds *cmds) {
     case EDM_ZERO_FILL:
     case EDM_FETCH: error = conclude(r, c.page, bring(r, c), EDM_NO_SPARE); break;
     case EDM_RESCUE:
-        error = copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE);
+        error = copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE, EDM_SPAN_RESCUE);
         error = conclude(r, c.page, error, EDM_SPARE_UNLESS_HELD);
         break;
     case EDM_ALLOW_WRITE: error = allow_write(r, c.page); break;
@@ -216,19 +232,24 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
     uint64_t begin = edm_now_ns(), give_up = 0;
     edm_cmds cmds;
     int error = 0;
+    uint64_t mark = edm_span_arrived(r, page);
     for (;;) {
         edm_lock_take(&r->lock);
+        mark = edm_span(r, EDM_SPAN_LOCK, mark);
         edm_fault(r->pager, page, write, r->lockstep ? r->lockstep_now : begin, &cmds);
         edm_cmd c = cmds.c[0];
         uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page));
         edm_lock_give(&r->lock);
+        mark = edm_span(r, EDM_SPAN_DECIDE, mark);
         if (c.op == EDM_WAIT) {
             carry_out(r, &cmds);
             edm_hook(r, EDM_AT_WAIT, page);
             edm_event_wait(edm_bucket_of(r, page), ticket, SPINS, WAIT_NS);
+            mark = edm_span(r, EDM_SPAN_PAGE_WAIT, mark);
         } else if (c.op == EDM_RECLAIM) {
-            if (cmds.n > 1 && r->has_lpet) edm_event_raise(&r->lpet_event);
+            if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);
             error = make_room(r, &give_up);
+            mark = edm_span(r, EDM_SPAN_ROOM, mark);
             if (error) { /* a signal, not a fault that is tried again for ever; a later install replaces it */
                 if (r->monitor && r->can_poison) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
                 break;
@@ -238,6 +259,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
             break;
         }
     }
+    edm_span_leaves(r, page);
     if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
     edm_hist_record(&r->latency, edm_now_ns() - begin);
     return error;

@@ -53,6 +53,7 @@ static void *handler_main(void *region) {
     struct uffd_msg messages[BATCH];
     uint32_t until = 0;
     int core = -1;
+    edm_span_role(EDM_ROLE_HANDLER);
     while (!r->stop) {
         ssize_t n = read(r->uffd, messages, sizeof messages);
         if (n <= 0) {

@@ -12,6 +12,7 @@
 #include "board.h"
 #include "hist.h"
 #include "runtime.h"
+#include "spans.h"
 #include "sync.h"
 #include "uffd.h"
 
@@ -21,7 +22,6 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#define EDM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define EDM_LIKELY(x) __builtin_expect(!!(x), 1)
 
 enum {
@@ -88,6 +88,7 @@ struct edm_region {
     _Atomic int log_error;
 
     edm_hist latency;
+    edm_spans *spans; /* NULL: nobody asks where the time goes */
     edm_board *board; /* NULL: nobody may look from outside */
     struct { /* relaxed counters: see edm_runtime_stats */
         _Atomic uint64_t unmapped, unmaps, direct_reclaims, fetch_retries, lost_pages,
@@ -114,6 +115,17 @@ static inline uint64_t edm_event_now(const edm_region *r) {
 static inline void edm_hook(edm_region *r, int point, uint32_t page) {
     if (EDM_UNLIKELY(r->hook != NULL)) r->hook(r->hook_ctx, point, page);
 }
+
+/* The high watermark is reached. */
+static inline void edm_ring_lpet(edm_region *r) {
+    uint64_t mark = edm_span_begin(r);
+    if (mark) edm_span_rings(r->spans, mark);
+    edm_event_raise(&r->lpet_event);
+    edm_span(r, EDM_SPAN_WAKE, mark);
+}
+#define edm_span_arrived(r, page) (EDM_UNLIKELY((r)->spans != NULL) ? edm_span_arrives((r)->spans, page) : 0)
+#define edm_span_leaves(r, page) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_left((r)->spans, page); } while (0)
+#define edm_span_lpet_came(r) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_comes((r)->spans); } while (0)
 
 /* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
 int edm_region_fault(edm_region *r, uint32_t page, int write);

@@ -133,8 +133,11 @@ static int is_write(const edm_replay *j, uint64_t i) { return j->c.refs.write &&
 
 /* A reference that will fault, or did when it was looked at. */
 static void timed(struct worker *w, uint32_t page, int write) {
+    edm_spans *spans = w->job->region->spans;
     uint64_t start = edm_now_ns();
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_touches(spans, page);
     access_page(w, page, write);
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_returned(spans, page);
     uint64_t took = edm_now_ns() - start;
     if (took >= NO_FAULT_NS) edm_hist_record(&w->latency, took);
 }
@@ -200,6 +203,8 @@ static void *worker_main(void *worker) {
     edm_replay *j = w->job;
     sigjmp_buf poisoned;
     uint64_t n = j->c.refs.n, mine = 0;
+    edm_spans *spans = j->region->spans;
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_FAULTER, 1);
     while (!j->stop) {
         uint64_t step = j->by_tid || !j->c.chunk ? CHUNK : j->c.chunk, first = mine;
         if (j->by_tid) mine += step; /* everyone walks all, and takes its own */
@@ -211,6 +216,7 @@ static void *worker_main(void *worker) {
         atomic_fetch_add_explicit(&j->progress, w->refs - before, memory_order_relaxed);
     }
     w->end_ns = edm_now_ns();
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_FAULTER, -1);
     return NULL;
 }
 
@@ -243,9 +249,11 @@ static void whole_pages(edm_replay *j, int fill, uint64_t *good, uint64_t *bad) 
 static void *leader_main(void *replay) {
     edm_replay *j = replay;
     edm_region *r = j->region;
+    if (r->spans) r->spans->ended = 1; /* filling does not count either */
     if (j->c.fill) whole_pages(j, 1, NULL, NULL);
     counters(r, &j->before);
     edm_region_latency_reset(r);
+    if (r->spans) r->spans->ended = 0;
     j->start_ns = edm_now_ns();
     uint32_t started = 0;
     while (started < j->c.threads && !edm_thread_start(&j->worker[started].thread, worker_main, &j->worker[started])) started++;
@@ -255,6 +263,7 @@ static void *leader_main(void *replay) {
     for (uint32_t i = 0; i < j->c.threads; i++)
         if (j->worker[i].end_ns > end) end = j->worker[i].end_ns;
     j->elapsed_ns = end - j->start_ns;
+    if (r->spans) r->spans->ended = 1;
     counters(r, &j->after);
     if (r->lockstep || r->log_fd >= 0) edm_region_log(r, -1); /* the log ends with the references */
     whole_pages(j, 0, &j->verified, &j->wrong_pages);

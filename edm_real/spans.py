@@ -1,0 +1,85 @@
+"""Where a region's time goes, component by component: reading what c/spans.h counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from edm_policy.errors import EdmError
+from edm_real._core import ffi, lib
+
+
+def _names(enum: str, prefix: str, more: int) -> list[str]:
+    by_number = {v: k for k, v in ffi.typeof(f"enum {enum}").relements.items()}
+    return [by_number[n].removeprefix(prefix).lower() for n in range(more)]
+
+
+KINDS = _names("edm_span", "EDM_SPAN_", lib.EDM_SPAN_KINDS)
+ROLES = _names("edm_span_role", "EDM_ROLE_", lib.EDM_ROLES)
+BESIDE = _names("edm_span_beside", "EDM_BESIDE_", lib.EDM_BESIDES)
+FAULT = KINDS[: KINDS.index("return") + 1]
+"""The kinds that one fault is made of."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """All spans of one kind, by one role, of a class of sizes (`least` pages and up to twice
+    that), beside the same: how many, their pages and time, and the histogram of their times, ns.
+    """
+
+    kind: str
+    role: str
+    least: int
+    beside: str
+    count: int
+    pages: int
+    sum_ns: float
+    values_ns: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def begin(raw: Any) -> None:
+    """Spans of an edm_region * are counted from now on. Nobody may be at work on it."""
+    if lib.edm_region_spans(raw, 1):
+        raise EdmError("no memory to count spans in")
+
+
+def end(raw: Any) -> None:
+    """Ends counting, and forgets."""
+    lib.edm_region_spans(raw, 0)
+
+
+def read(raw: Any) -> Iterator[Span]:
+    """What was counted so far. What counting itself costs, some ns a span, is taken off."""
+    n = lib.EDM_SPAN_BUCKETS
+    counts, ns, pages = ffi.new("uint32_t[]", n), ffi.new("double *"), ffi.new("uint64_t *")
+    own = lib.edm_span_own_ns(raw)
+    middle = np.array([lib.edm_span_bucket_ns(raw, i) for i in range(n)])
+    for role, by in enumerate(ROLES):
+        for kind, what in enumerate(KINDS):
+            for size in range(lib.EDM_SPAN_SIZES):
+                for beside, who in enumerate(BESIDE):
+                    count = lib.edm_spans_read(raw, kind, role, size, beside, counts, ns, pages)
+                    if not count:
+                        continue
+                    seen = np.frombuffer(ffi.buffer(counts), np.uint32).astype(np.int64)
+                    at = np.flatnonzero(seen)
+                    values = np.maximum(middle[at] - own, 0)
+                    total = max(0.0, ns[0] - own * count)
+                    yield Span(
+                        what, by, 1 << size, who, int(count), int(pages[0]), total, values, seen[at]
+                    )
+
+
+def table(spans: Iterator[Span] | list[Span]) -> pd.DataFrame:
+    """A row a role and kind: count, pages, total_ms, mean_us."""
+    rows = [(s.role, s.kind, s.count, s.pages, s.sum_ns / 1e6) for s in spans]
+    frame = pd.DataFrame(rows, columns=["role", "kind", "count", "pages", "total_ms"])
+    frame = frame.groupby(["role", "kind"], sort=False).sum().reset_index()
+    frame["mean_us"] = 1000 * frame["total_ms"] / frame["count"]
+    return frame

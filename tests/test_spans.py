@@ -1,0 +1,43 @@
+"""Spans: where the time of real runs goes, counted inside the runtime."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.child import passes
+
+pytestmark = pytest.mark.uffd
+
+
+@pytest.mark.parametrize("faults", ["upcall", "monitor"])
+def test_the_spans_of_faults_add_up_to_their_latency(faults: str) -> None:
+    passes(
+        """
+        from edm_real.spans import FAULT
+        from edm_workload import synth
+        trace = synth("uniform", 2048, 20_000, 1)
+        with Region(2048, local=512, faults=sys.argv[1]) as r:
+            r.measure()
+            out = r.replay(trace)
+            spans = r.spans()
+            r.measure(False)
+            assert r.spans() == []
+        timed, mean_us = out["extra"]["timed_faults"], out["latency_us"]["mean"]
+        mine = [s for s in spans if s.kind in FAULT and s.role != "lpet"]
+        total_us = sum(s.sum_ns for s in mine) / 1000
+        assert 0.8 < total_us / (timed * mean_us) < 1.1, (total_us, timed * mean_us)
+        count = lambda kind: sum(s.count for s in spans if s.kind == kind)
+        assert count("arrive") == count("return") == timed
+        assert count("get") == count("check") == count("install") == out["fetches"]
+        assert count("zero") == out["zero_fills"] and count("rescue") == out["rescues"]
+        assert count("protect") == out["write_faults"]
+        puts = sum(s.pages for s in spans if s.kind == "put")
+        assert 0 < puts <= out["writebacks"] + 64
+        for s in spans:
+            assert s.count == s.counts.sum(), s
+            if s.sum_ns / s.count > 300:  # shorter ones are mostly the counting itself
+                by_values = (s.values_ns * s.counts).sum()
+                assert abs(by_values / s.sum_ns - 1) < 0.05, (s.kind, s.count, by_values, s.sum_ns)
+        """,
+        faults,
+    )
