@@ -31,6 +31,8 @@ URLS = [
     "shaped:p50=5us,p99=20us,gbit=100,mem:",
     "replicated:mem:,[shaped:p50=10us,mem:],mem:",
     "replicated:mem:,file:?write=quorum",
+    "replicated:[shaped:p50=20us,mem:],[shaped:p50=20us,seed=2,mem:]?read=first",
+    "replicated:[shaped:p50=50us,mem:],[shaped:p50=20us,mem:],mem:?read=hedge:10us&write=quorum",
 ]
 REDIS = [
     "redis-cluster://127.0.0.1:{cluster}/?prefix=in%cluster",
@@ -39,6 +41,7 @@ REDIS = [
     "redis+unix://{socket}?db=3&prefix=other",
     "shaped:p50=100us,redis://127.0.0.1:{port}/1",
     "zstd+redis://127.0.0.1:{port}/2?prefix=packed",
+    "replicated:redis://127.0.0.1:{port}/4,redis://127.0.0.1:{port}/5?read=hedge:p95",
 ]
 
 

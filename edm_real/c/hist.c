@@ -24,6 +24,12 @@ static double percentile(const edm_hist *h, double q, uint64_t total) {
     return (double)h->max;
 }
 
+double edm_hist_quantile(const edm_hist *h, double q) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < EDM_HIST_BUCKETS; i++) total += h->at[i];
+    return total ? percentile(h, q, total) : 0;
+}
+
 void edm_hist_summary(const edm_hist *h, edm_latency *out) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < EDM_HIST_BUCKETS; i++) total += h->at[i];

@@ -53,5 +53,7 @@ typedef struct edm_latency edm_latency;
 /* Adds `from` to `into`, and the other way: what a histogram says. All zero if it is empty. */
 void edm_hist_merge(edm_hist *into, const edm_hist *from);
 void edm_hist_summary(const edm_hist *h, edm_latency *out);
+/* The value, in ns, that a share q of those recorded does not exceed; 0: there are none. */
+double edm_hist_quantile(const edm_hist *h, double q);
 
 #endif

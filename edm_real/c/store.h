@@ -42,7 +42,8 @@ typedef struct edm_store_stats {
     uint64_t pages, bytes_held;                             /* kept now; their ratio is what packing wins */
     uint64_t same;                                          /* of the pages: one repeated word, no bytes held */
     uint64_t reconnects;                                    /* connections that broke */
-    uint64_t dead, skipped, resynced; /* replicas dead now; puts they missed; pages copied to them later */
+    uint64_t dead, skipped, resynced; /* members dead now; puts they missed; pages copied to them later */
+    uint64_t asked, hedges, hedges_won; /* pages that gets asked members for; those because one was late; and came first */
 } edm_store_stats;
 
 typedef struct edm_store edm_store;

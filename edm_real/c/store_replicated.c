@@ -1,88 +1,102 @@
 /* store_replicated.c: `replicated:A,B[,C]`, every page on each of several stores.
  *
- * A put goes to all members that are alive, one after the other; write=all (the rule unless
- * given) asks for all of those, write=quorum for more than half of all members. A get asks the
- * members in turn until one has the right bytes: a checksum of its own tells. `current` says
- * which members have a page's last version; what is not current is never read.
- *
- * A member that does not answer is dead: it is skipped, and tried again by the keeper, a thread,
- * every RETRY_NS. The keeper also copies pages to members that are alive and lack them: after
- * they come back, and where a put or a copy failed. `busy` keeps a put and the copy of the same
- * page apart.
+ * A put goes to all members that are alive, side by side (lanes.h). write=all, the rule unless
+ * given, waits for all of those; write=quorum for more than half of all members, and what the
+ * others have taken when they answer counts then. A member that misses a put is `behind`, and is
+ * brought up to date by the keeper. A member that gives no answer is dead: it is skipped
+ * until it answers the keeper. replicas.h tells how an old page is kept from being read.
  */
 #define _GNU_SOURCE
 #include "checksum.h"
-#include "stores.h"
-#include "sync.h"
+#include "members.h"
+#include "replicas.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEMBERS_MAX = 8, BATCH = 64 };
-#define RETRY_NS 200000000u
-#define KEEPER_NS 50000000u /* between two looks */
-#define PATIENCE_NS 1000000000u /* for a call of the keeper's */
-
-struct replicated {
-    edm_store base;
-    uint32_t members, needed; /* needed: puts that must succeed; 0: all that are alive */
-    edm_store *member[MEMBERS_MAX];
-    _Atomic uint8_t dead[MEMBERS_MAX], behind[MEMBERS_MAX]; /* behind: it may lack pages */
-    _Atomic uint8_t *current, *busy;                        /* per page: bit per member; a lock */
-    _Atomic uint64_t *sum;                                  /* per page */
-    _Atomic uint32_t *size;                                 /* per page: what it was put with */
-    _Atomic uint32_t *turn;                                 /* per page: puts and dels begun, and ended */
-    pthread_t keeper;
-    int keeping;
-    edm_event_t wake;
-    _Atomic int stop;
-    void *copy; /* the keeper's: a page */
-    _Atomic uint64_t gets, puts, dels, errors, skipped, resynced, bytes_in, bytes_out;
-};
-
-typedef int (*call)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns);
-
-static int is_silence(int error) {
-    return error && error != -ENOENT && error != -ENOSPC && error != -EBADMSG && error != -EIO;
+/* -EHOSTDOWN: a part of the member has none, and says so at once (store_striped.c). */
+int edm_is_silence(int error) {
+    return error && error != -ENOENT && error != -ENOSPC && error != -EBADMSG && error != -EIO && error != -EHOSTDOWN;
 }
 
-static void judge(struct replicated *r, uint32_t m, int error) {
-    if (!is_silence(error)) return;
+void edm_judge(edm_replicas *r, uint32_t m, int error) {
+    if (!edm_is_silence(error)) return;
     r->dead[m] = 1;
     r->behind[m] = 1;
 }
 
-/* An equal share of the time that is left for each of `turns` members. */
-static uint64_t share(uint64_t deadline_ns, uint32_t turns) {
+uint64_t edm_share(uint64_t deadline_ns, uint32_t turns) {
     uint64_t now = edm_now_ns();
     return now < deadline_ns ? now + (deadline_ns - now) / turns : deadline_ns;
 }
 
-/* ---- pages that are being written ---- */
-
-static int lock_one(struct replicated *r, uint64_t page) {
-    uint8_t free = 0;
-    return atomic_compare_exchange_strong(&r->busy[page], &free, 1);
+edm_event_t *edm_replicas_event(edm_replicas *r) {
+    return &r->answered[atomic_fetch_add_explicit(&r->next_event, 1, memory_order_relaxed) % EDM_REPLICAS_EVENTS];
 }
 
-static void unlock(struct replicated *r, const edm_store_io *io, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) r->busy[io[i].page] = 0;
+/* ---- a page's word ---- */
+
+int edm_word_swap(edm_replicas *r, uint64_t page, uint64_t *seen, uint64_t next) {
+    uint64_t before = *seen;
+    if (!atomic_compare_exchange_strong(&r->word[page], seen, next)) return 0;
+    if (!edm_current(before) && edm_current(next)) r->kept++;
+    if (edm_current(before) && !edm_current(next)) r->kept--;
+    return 1;
 }
 
-/* All or none, so that two batches never wait for each other. A page twice in a batch cannot be. */
-static int lock(struct replicated *r, const edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+void edm_wrote(edm_replicas *r, uint32_t m, uint64_t page, uint64_t generation, int ok) {
+    uint64_t seen = r->word[page], next;
+    int mine;
+    do {
+        mine = edm_generation(seen) == generation;
+        next = seen & ~((uint64_t)1 << (8 + m));
+        if (ok && mine) next |= (uint64_t)1 << m;
+    } while (!edm_word_swap(r, page, &seen, next));
+    if (!ok || !mine) r->behind[m] = 1;
+}
+
+static void release(edm_replicas *r, const edm_store_io *io, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) atomic_fetch_sub(&r->word[io[i].page], (uint64_t)1 << 16);
+}
+
+/* Makes all versions odd, or none, so that two batches never wait for each other. */
+static int hold(edm_replicas *r, const edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     for (;;) {
         uint32_t k = 0;
-        while (k < n && lock_one(r, io[k].page)) k++;
+        for (; k < n; k++) {
+            uint64_t seen = r->word[io[k].page];
+            while (!edm_held(seen) && !edm_word_swap(r, io[k].page, &seen, seen + (1u << 16))) {}
+            if (edm_held(seen)) break;
+        }
         if (k == n) return 0;
-        unlock(r, io, k);
+        release(r, io, k);
         if (edm_now_ns() >= deadline_ns) return -ETIMEDOUT;
         sched_yield();
     }
+}
+
+static uint8_t alive(const edm_replicas *r) {
+    uint8_t mask = 0;
+    for (uint32_t m = 0; m < r->members; m++) mask |= (uint8_t)(!r->dead[m] << m);
+    return mask;
+}
+
+/* A new generation of a held page, on no member yet; the members it goes to: all of `to` that are not
+ * still being written an older one. */
+static uint8_t begin(edm_replicas *r, uint64_t page, uint8_t to) {
+    uint64_t seen = r->word[page], next;
+    do next = (seen & ~(uint64_t)0xff) | (uint64_t)(to & ~edm_writing(seen)) << 8;
+    while (!edm_word_swap(r, page, &seen, next));
+    return to & (uint8_t)~edm_writing(seen);
+}
+
+/* Even again. A put that failed leaves no page: its generation ends, and answers that come late find another. */
+static void end(edm_replicas *r, uint64_t page, int failed) {
+    uint64_t seen = r->word[page], next;
+    do next = failed ? (seen & ~(uint64_t)0xff) + (3u << 16) : seen + (1u << 16);
+    while (!edm_word_swap(r, page, &seen, next));
 }
 
 static int all_failed(edm_store_io *io, uint32_t n, int error) {
@@ -90,306 +104,344 @@ static int all_failed(edm_store_io *io, uint32_t n, int error) {
     return -(int)n;
 }
 
-/* ---- put, get, del ---- */
+/* ---- writes side by side ---- */
 
-/* At most BATCH pages to every member that is alive. */
-static int put_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    uint8_t has[BATCH] = {0};
-    int32_t error[BATCH] = {0};
-    uint32_t asked = 0;
-    if (lock(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
-    for (uint32_t i = 0; i < n; i++) r->turn[io[i].page]++;
-    for (uint32_t m = 0; m < r->members; m++) {
-        if (r->dead[m]) {
-            r->skipped += n;
-            continue;
-        }
-        r->member[m]->ops->put(r->member[m], io, n, share(deadline_ns, r->members - m));
-        for (uint32_t i = 0; i < n; i++) {
-            judge(r, m, io[i].result);
-            if (io[i].result) error[i] = io[i].result, r->behind[m] = 1;
-            else has[i] |= (uint8_t)(1u << m);
-        }
-        asked += !r->dead[m];
-    }
-    int failed = 0;
+struct writes { /* a batch on its way to the members */
+    enum edm_verb verb;
+    edm_store_io *io;
+    uint32_t n;
+    uint64_t deadline_ns, generation[EDM_JOB_PAGES];
+    uint8_t to[EDM_JOB_PAGES];      /* per page: the members it goes to */
+    int32_t error[EDM_JOB_PAGES];
+    edm_job *job[EDM_REPLICAS_MAX];
+};
+
+static void ended(edm_replicas *r, uint32_t m, enum edm_verb verb, const edm_store_io *io, const uint64_t *generation,
+                  uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t copies = (uint32_t)__builtin_popcount(has[i]), needed = r->needed ? r->needed : asked;
-        r->sum[io[i].page] = edm_checksum(io[i].data, edm_io_size(&r->base, &io[i]));
-        r->size[io[i].page] = io[i].size;
-        r->current[io[i].page] = has[i];
-        io[i].result = copies && copies >= needed ? 0 : error[i] ? error[i] : -ETIMEDOUT;
-        failed += io[i].result != 0;
-        r->turn[io[i].page]++;
+        edm_judge(r, m, io[i].result);
+        if (verb == EDM_PUT) edm_wrote(r, m, io[i].page, generation[i], !io[i].result);
+        else atomic_fetch_and(&r->word[io[i].page], ~((uint64_t)1 << (8 + m)));
     }
-    unlock(r, io, n);
-    return -failed;
 }
 
-static int in_batches(struct replicated *r, int (*some)(struct replicated *, edm_store_io *, uint32_t, uint64_t),
-                      edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    int failed = 0;
-    for (uint32_t i = 0; i < n; i += BATCH) failed += some(r, io + i, n - i < BATCH ? n - i : BATCH, deadline_ns);
-    if (failed) r->errors += (uint64_t)-failed;
-    return failed;
+/* In the lane's thread. */
+static void job_ended(void *store, uint32_t m, const edm_job *job) {
+    edm_replicas *r = store;
+    if (job->verb != EDM_GET) {
+        ended(r, m, job->verb, job->io, job->tag, job->n);
+        return;
+    }
+    int answered = 0;
+    for (uint32_t i = 0; i < job->n; i++) {
+        edm_judge(r, m, job->io[i].result);
+        answered |= !edm_is_silence(job->io[i].result);
+    }
+    if (answered) r->late[m] = 0;
+    if (job->mark && r->hedge_quantile > 0) edm_hist_record(&r->answers, edm_now_ns() - job->sent_ns);
 }
 
-/* Asks one member for those pages that are still missing and that it has. */
-static void get_from(struct replicated *r, uint32_t m, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    edm_store_io some[BATCH];
-    uint64_t sum[BATCH];
-    uint32_t of[BATCH], k = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!io[i].result || !(r->current[io[i].page] >> m & 1)) continue;
-        of[k] = i;
-        sum[k] = r->sum[io[i].page];
-        some[k++] = io[i];
+/* Those of the pages that go to member m. */
+static uint32_t pick(const struct writes *w, uint32_t m, edm_store_io *some, uint64_t *generation, uint32_t *of) {
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (!(w->to[i] >> m & 1)) continue;
+        void *own = some[k].data;
+        some[k] = w->io[i];
+        if (own) some[k].data = own;
+        generation[k] = w->generation[i];
+        of[k++] = i;
     }
+    return k;
+}
+
+/* Over the lane: the bytes are copied, so that nobody has to wait for the member. 0: no job is free. */
+static int send(edm_replicas *r, struct writes *w, uint32_t m, edm_event_t *tell) {
+    uint32_t of[EDM_JOB_PAGES];
+    edm_job *job = edm_job_take(r->lane[m]);
+    if (!job) return 0;
+    job->verb = w->verb;
+    job->n = pick(w, m, job->io, job->tag, of);
+    job->deadline_ns = w->deadline_ns;
+    for (uint32_t k = 0; k < job->n && w->verb == EDM_PUT; k++)
+        memcpy(job->io[k].data, w->io[of[k]].data, edm_io_size(&r->base, &job->io[k]));
+    w->job[m] = job;
+    edm_job_send(job, tell);
+    return 1;
+}
+
+/* In the calling thread. */
+static void write_here(edm_replicas *r, struct writes *w, uint32_t m) {
+    edm_store_io some[EDM_JOB_PAGES] = {0};
+    uint64_t generation[EDM_JOB_PAGES];
+    uint32_t of[EDM_JOB_PAGES], k = pick(w, m, some, generation, of);
     if (!k) return;
-    r->member[m]->ops->get(r->member[m], some, k, deadline_ns);
-    for (uint32_t i = 0; i < k; i++) {
-        int error = some[i].result;
-        if (!error && edm_checksum(some[i].data, edm_io_size(&r->base, &some[i])) != r->sum[some[i].page]) error = -EBADMSG;
-        judge(r, m, error);
-        if (error == -ENOENT && lock_one(r, some[i].page)) { /* it has lost it; no put is under way */
-            if (r->sum[some[i].page] == sum[i]) atomic_fetch_and(&r->current[some[i].page], (uint8_t) ~(1u << m));
-            r->busy[some[i].page] = 0;
-            r->behind[m] = 1;
-        }
-        io[of[i]].result = error;
+    edm_store_call(r->member[m], w->verb, some, k, w->deadline_ns);
+    ended(r, m, w->verb, some, generation, k);
+    for (uint32_t i = 0; i < k; i++)
+        if (some[i].result) w->error[of[i]] = some[i].result;
+}
+
+/* Leaves a job; one that has not ended says -ETIMEDOUT. */
+static void note_job(struct writes *w, uint32_t m) {
+    edm_job *job = w->job[m];
+    int ended = edm_job_ended(job);
+    for (uint32_t i = 0, k = 0; i < w->n; i++) {
+        if (!(w->to[i] >> m & 1)) continue;
+        int32_t error = ended ? job->io[k].result : -ETIMEDOUT;
+        if (error) w->error[i] = error;
+        k++;
+    }
+    edm_job_leave(job);
+}
+
+static void miss(edm_replicas *r, uint32_t m) {
+    r->behind[m] = 1;
+    r->skipped++;
+}
+
+static void skip(edm_replicas *r, struct writes *w, uint32_t m) {
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (!(w->to[i] >> m & 1)) continue;
+        edm_wrote(r, m, w->io[i].page, w->generation[i], 0);
+        miss(r, m);
     }
 }
 
-static int get_once(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    int failed = 0;
-    for (int dead = 0; dead < 2; dead++) /* those that are dead last: they may have it, and live */
-        for (uint32_t m = 0; m < r->members; m++)
-            if (r->dead[m] == dead) get_from(r, m, io, n, share(deadline_ns, dead ? 1 : r->members));
-    for (uint32_t i = 0; i < n; i++) failed += io[i].result != 0;
-    return -failed;
+static int written(const edm_replicas *r, const struct writes *w, uint32_t i) {
+    uint8_t has = edm_current(r->word[w->io[i].page]);
+    if (r->needed) return (uint32_t)__builtin_popcount(has) >= r->needed;
+    uint8_t missing = w->to[i] & (uint8_t)~has;
+    for (uint32_t m = 0; m < r->members; m++)
+        if (missing >> m & 1 && !r->dead[m]) return 0;
+    return has != 0;
 }
 
-/* While a page is being put, members and checksum may differ: it is asked for again. */
-static int get_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    uint32_t turn[BATCH];
-    for (uint32_t i = 0; i < n; i++) io[i].result = -ENOENT;
+static int enough(const edm_replicas *r, const struct writes *w) {
+    if (!r->needed || w->verb != EDM_PUT) return 0;
+    for (uint32_t i = 0; i < w->n; i++)
+        if (!written(r, w, i)) return 0;
+    return 1;
+}
+
+static void wait_for_jobs(edm_replicas *r, struct writes *w, edm_event_t *tell, uint64_t deadline_ns) {
     for (;;) {
-        int changing = 0;
-        for (uint32_t i = 0; i < n; i++) turn[i] = r->turn[io[i].page];
-        int failed = get_once(r, io, n, deadline_ns);
-        for (uint32_t i = 0; i < n; i++)
-            changing |= io[i].result && (r->busy[io[i].page] || r->turn[io[i].page] != turn[i]);
-        if (!failed || !changing || edm_now_ns() >= deadline_ns) return failed;
-        sched_yield();
+        uint32_t ticket = edm_event_ticket(tell), open = 0;
+        for (uint32_t m = 0; m < r->members; m++) open += w->job[m] && !edm_job_ended(w->job[m]);
+        uint64_t now = edm_now_ns();
+        if (!open || enough(r, w) || now >= deadline_ns) break;
+        edm_event_wait(tell, ticket, 0, deadline_ns - now);
     }
 }
 
-static int del_some(struct replicated *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    if (lock(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
-    for (uint32_t i = 0; i < n; i++) r->turn[io[i].page]++;
-    for (uint32_t i = 0; i < n; i++) r->current[io[i].page] = 0; /* what a member keeps is never read */
-    for (uint32_t m = 0; m < r->members; m++) {
-        if (r->dead[m]) continue;
-        r->member[m]->ops->del(r->member[m], io, n, share(deadline_ns, r->members - m));
-        for (uint32_t i = 0; i < n; i++) judge(r, m, io[i].result);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        io[i].result = 0;
-        r->turn[io[i].page]++;
-    }
-    unlock(r, io, n);
+static int goes_to(const struct writes *w, uint32_t m) {
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->to[i] >> m & 1) return 1;
     return 0;
 }
 
+/* One member of those that may sleep is called by this thread, where all are waited for anyway. */
+static void write_out(edm_replicas *r, struct writes *w, uint64_t deadline_ns) {
+    edm_event_t *tell = edm_replicas_event(r);
+    int may_leave = r->needed && w->verb == EDM_PUT;
+    uint32_t here = r->members;
+    for (uint32_t m = 0; m < r->members && !may_leave; m++)
+        if (r->lane[m] && goes_to(w, m)) here = m;
+    for (uint32_t m = 0; m < r->members; m++) {
+        if (!r->lane[m] || m == here || !goes_to(w, m) || send(r, w, m, tell)) continue;
+        if (may_leave) skip(r, w, m);
+        else write_here(r, w, m);
+    }
+    for (uint32_t m = 0; m < r->members; m++)
+        if ((!r->lane[m] || m == here) && goes_to(w, m)) write_here(r, w, m);
+    wait_for_jobs(r, w, tell, deadline_ns);
+    for (uint32_t m = 0; m < r->members; m++)
+        if (w->job[m]) note_job(w, m);
+}
+
+/* At most a batch. Members get half of the time: what one of them does not use is left for the others' words. */
+static int write_some(edm_replicas *r, enum edm_verb verb, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    struct writes w = {.verb = verb, .io = io, .n = n, .deadline_ns = edm_share(deadline_ns, 2)};
+    if (hold(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    uint8_t to = alive(r);
+    for (uint32_t i = 0; i < n; i++) {
+        w.to[i] = begin(r, io[i].page, to);
+        w.generation[i] = edm_generation(r->word[io[i].page]);
+        if (verb == EDM_DEL) continue;
+        r->sum[io[i].page] = edm_checksum(io[i].data, edm_io_size(&r->base, &io[i]));
+        r->size[io[i].page] = io[i].size;
+        for (uint32_t m = 0; m < r->members; m++)
+            if (!(w.to[i] >> m & 1)) miss(r, m);
+    }
+    write_out(r, &w, deadline_ns);
+    int failed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        io[i].result = verb == EDM_DEL || written(r, &w, i) ? 0 : w.error[i] ? w.error[i] : -ETIMEDOUT;
+        end(r, io[i].page, io[i].result);
+        failed += io[i].result != 0;
+    }
+    return -failed;
+}
+
+/* ---- put, get, del ---- */
+
 static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    struct replicated *r = (struct replicated *)s;
+    edm_replicas *r = (edm_replicas *)s;
+    int failed = 0;
+    for (uint32_t i = 0; i < n; i += r->batch)
+        failed += write_some(r, EDM_PUT, io + i, n - i < r->batch ? n - i : r->batch, deadline_ns);
     r->puts += n;
     r->bytes_in += edm_io_bytes(s, io, n);
-    return in_batches(r, put_some, io, n, deadline_ns);
+    r->errors += (uint64_t)-failed;
+    return failed;
 }
 
 static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    struct replicated *r = (struct replicated *)s;
+    edm_replicas *r = (edm_replicas *)s;
+    int failed = 0;
+    for (uint32_t i = 0; i < n; i += r->batch)
+        failed += edm_replicas_get(r, io + i, n - i < r->batch ? n - i : r->batch, deadline_ns);
     r->gets += n;
     r->bytes_out += edm_io_bytes(s, io, n);
-    return in_batches(r, get_some, io, n, deadline_ns);
+    r->errors += (uint64_t)-failed;
+    return failed;
 }
 
+/* What a member keeps of it is never read. */
 static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    struct replicated *r = (struct replicated *)s;
+    edm_replicas *r = (edm_replicas *)s;
+    int failed = 0;
+    for (uint32_t i = 0; i < n; i += r->batch)
+        failed += write_some(r, EDM_DEL, io + i, n - i < r->batch ? n - i : r->batch, deadline_ns);
     r->dels += n;
-    return in_batches(r, del_some, io, n, deadline_ns);
+    r->errors += (uint64_t)-failed;
+    return failed;
 }
 
 static int sync_all(edm_store *s, uint64_t deadline_ns) {
-    struct replicated *r = (struct replicated *)s;
+    edm_replicas *r = (edm_replicas *)s;
     int error = 0, done = 0;
     for (uint32_t m = 0; m < r->members; m++) {
         if (r->dead[m]) continue;
-        int one = r->member[m]->ops->sync(r->member[m], share(deadline_ns, r->members - m));
+        int one = r->member[m]->ops->sync(r->member[m], edm_share(deadline_ns, r->members - m));
         if (one) error = one;
         else done++;
     }
     return error ? error : done ? 0 : -ETIMEDOUT;
 }
 
-/* ---- the keeper ---- */
-
-static void try_again(struct replicated *r, uint32_t m) {
-    edm_store_io io = {.page = 0, .data = r->copy};
-    r->member[m]->ops->get(r->member[m], &io, 1, edm_now_ns() + RETRY_NS);
-    if (!is_silence(io.result)) r->dead[m] = 0;
-}
-
-/* Copies a page to member m; 0 if it has the last version now, or none is needed. */
-static int copy_page(struct replicated *r, uint32_t m, uint64_t page) {
-    edm_store_io io = {.page = page, .data = r->copy};
-    if (!lock_one(r, page)) return -EAGAIN;
-    uint8_t current = r->current[page];
-    if (current && !(current >> m & 1)) {
-        io.result = -ENOENT;
-        io.size = r->size[page];
-        if (!get_once(r, &io, 1, edm_now_ns() + PATIENCE_NS)) {
-            r->member[m]->ops->put(r->member[m], &io, 1, edm_now_ns() + PATIENCE_NS);
-            judge(r, m, io.result);
-        }
-        if (!io.result) {
-            atomic_fetch_or(&r->current[page], (uint8_t)(1u << m));
-            r->resynced++;
-        }
-    }
-    r->busy[page] = 0;
-    return io.result;
-}
-
-static void bring_up_to_date(struct replicated *r, uint32_t m) {
-    r->behind[m] = 0;
-    for (uint64_t page = 0; page < r->base.pages && !r->stop && !r->dead[m]; page++) {
-        uint8_t current = r->current[page];
-        if (current && !(current >> m & 1) && copy_page(r, m, page)) r->behind[m] = 1;
-    }
-}
-
-static void *keeper_main(void *store) {
-    struct replicated *r = store;
-    while (!r->stop) {
-        uint32_t ticket = edm_event_ticket(&r->wake);
-        for (uint32_t m = 0; m < r->members && !r->stop; m++) {
-            if (r->dead[m]) try_again(r, m);
-            if (!r->dead[m] && r->behind[m]) bring_up_to_date(r, m);
-        }
-        if (!r->stop) edm_event_wait(&r->wake, ticket, 0, KEEPER_NS);
-    }
-    return NULL;
-}
-
-static int start_keeper(struct replicated *r) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r->keeping = !pthread_create(&r->keeper, NULL, keeper_main, r);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return r->keeping ? 0 : -EAGAIN;
-}
-
 /* ---- the store ---- */
 
 static void stats(edm_store *s, edm_store_stats *out) {
-    struct replicated *r = (struct replicated *)s;
+    edm_replicas *r = (edm_replicas *)s;
     *out = (edm_store_stats){.gets = r->gets, .puts = r->puts, .dels = r->dels, .errors = r->errors,
-                             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out,
-                             .skipped = r->skipped, .resynced = r->resynced};
-    for (uint64_t page = 0; page < s->pages; page++) out->pages += r->current[page] != 0;
-    for (uint32_t m = 0; m < r->members; m++) out->dead += r->dead[m];
-    out->bytes_held = out->pages * s->page_size;
+                             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out, .pages = r->kept,
+                             .bytes_held = r->kept * s->page_size, .skipped = r->skipped, .resynced = r->resynced,
+                             .asked = r->asked, .hedges = r->hedges, .hedges_won = r->hedges_won};
+    for (uint32_t m = 0; m < r->members; m++) {
+        edm_store_stats one;
+        r->member[m]->ops->stats(r->member[m], &one);
+        out->dead += r->dead[m];
+        out->reconnects += one.reconnects;
+    }
 }
 
 static void close_replicated(edm_store *s) {
-    struct replicated *r = (struct replicated *)s;
-    r->stop = 1;
-    edm_event_raise(&r->wake);
-    if (r->keeping) pthread_join(r->keeper, NULL);
+    edm_replicas *r = (edm_replicas *)s;
+    edm_replicas_unkeep(r);
+    for (uint32_t m = 0; m < r->members; m++)
+        if (r->lane[m]) edm_lane_close(r->lane[m]);
     for (uint32_t m = 0; m < r->members; m++) r->member[m]->ops->close(r->member[m]);
-    free((void *)r->current);
-    free((void *)r->busy);
+    free((void *)r->word);
     free((void *)r->sum);
-    free((void *)r->turn);
     free((void *)r->size);
-    free(r->copy);
+    free(r->copies);
     free(r);
 }
 
 static const edm_store_ops ops = {"replicated", put, get, del, sync_all, stats, close_replicated};
 
-/* The length of the first member's URL: up to a comma outside of brackets. */
-static size_t member_length(const char *text) {
-    int depth = 0;
-    size_t n = 0;
-    for (; text[n] && (depth || text[n] != ','); n++) depth += (text[n] == '[') - (text[n] == ']');
-    return n;
-}
-
-static int open_members(struct replicated *r, char *urls, char *why, size_t why_size) {
-    for (char *at = urls; *at;) {
-        size_t n = member_length(at);
-        char *next = at + n + (at[n] == ','), *url = at;
-        at[n] = '\0';
-        if (n > 1 && *url == '[' && url[n - 1] == ']') {
-            url[n - 1] = '\0';
-            url++;
-        }
-        if (r->members == MEMBERS_MAX) {
-            snprintf(why, why_size, "store replicated: %d members at most", MEMBERS_MAX);
-            return -EINVAL;
-        }
-        edm_store *member = edm_store_open(url, r->base.page_size, r->base.pages, why, why_size);
-        if (!member) return -EINVAL;
-        r->member[r->members++] = member;
-        r->base.caps &= member->caps | EDM_STORE_BLOCKING;
-        at = next;
-    }
-    if (r->members >= 2) return 0;
-    snprintf(why, why_size, "store replicated: it takes two stores at least; write replicated:URL,URL "
-             "(and [URL] around one with commas in it)");
+static int refuse(char *why, size_t why_size, const char *text) {
+    snprintf(why, why_size, "store replicated: %s", text);
     return -EINVAL;
 }
 
-static int set_up(struct replicated *r, const char *rest, char *why, size_t why_size) {
-    char write[EDM_URL_TEXT_MAX] = "all", *urls = strdup(rest), *options;
-    edm_url_option known[] = {{"write", EDM_URL_TEXT, write}, {0}};
-    int error = urls ? 0 : -ENOMEM;
-    if (urls && (options = strrchr(urls, '?')) && !strncmp(options, "?write=", 7)) {
-        *options = '\0';
-        error = edm_url_options(options + 1, known, "replicated", why, why_size);
+/* "one", "first", "hedge:200us" or "hedge:p95". */
+static int set_read(edm_replicas *r, const char *text, char *why, size_t why_size) {
+    char hedge[EDM_URL_TEXT_MAX + 8];
+    uint64_t ns = 1000000; /* p95: until enough answers were seen */
+    const edm_url_option time[] = {{"hedge", EDM_URL_TIME, &ns}, {0}};
+    if (!strcmp(text, "one") || !strcmp(text, "first")) {
+        r->read = *text == 'f' ? EDM_READ_FIRST : EDM_READ_ONE;
+        return 0;
     }
-    if (!error && strcmp(write, "all") && strcmp(write, "quorum")) {
-        snprintf(why, why_size, "store replicated: write must be all or quorum");
-        error = -EINVAL;
+    if (strncmp(text, "hedge:", 6)) return refuse(why, why_size, "read must be one, first, hedge:200us or hedge:p95");
+    r->read = EDM_READ_HEDGE;
+    if (text[6] == 'p') {
+        char *rest;
+        r->hedge_quantile = strtod(text + 7, &rest) / 100;
+        if (rest == text + 7 || *rest || !(r->hedge_quantile >= 0.5 && r->hedge_quantile < 1))
+            return refuse(why, why_size, "hedge:p95 takes a percentile from 50 to below 100");
+    } else {
+        snprintf(hedge, sizeof hedge, "hedge=%s", text + 6);
+        if (edm_url_option_read(hedge, strlen(hedge), time, "replicated", why, why_size))
+            return refuse(why, why_size, "read=hedge: takes a time or a percentile; write read=hedge:200us or read=hedge:p95");
     }
-    if (!error) error = open_members(r, urls, why, why_size);
+    r->hedge_ns = ns;
+    return 0;
+}
+
+static int open_members(edm_replicas *r, char *urls, uint32_t threads, char *why, size_t why_size) {
+    for (char *url; (url = edm_member_next(&urls));) {
+        if (r->members == EDM_REPLICAS_MAX) return refuse(why, why_size, "8 members at most");
+        edm_store *member = edm_store_open(url, r->base.page_size, r->base.pages, why, why_size);
+        if (!member) return -EINVAL;
+        uint32_t m = r->members++;
+        r->member[m] = member;
+        r->base.caps &= member->caps | EDM_STORE_BLOCKING;
+        if (!(member->caps & EDM_STORE_BLOCKING)) continue;
+        r->lane[m] = edm_lane_open(member, threads, job_ended, r, m);
+        if (!r->lane[m]) return refuse(why, why_size, "no threads can be started; lower ?threads= (8 a member unless given)");
+    }
+    if (r->members >= 2) return 0;
+    return refuse(why, why_size, "it takes two stores at least; write replicated:URL,URL (and [URL] around one with "
+                                 "commas in it)");
+}
+
+static int set_up(edm_replicas *r, char *urls, char *why, size_t why_size) {
+    char write[EDM_URL_TEXT_MAX] = "all", read[EDM_URL_TEXT_MAX] = "one";
+    uint64_t threads = EDM_LANE_THREADS;
+    const edm_url_option known[] = {{"write", EDM_URL_TEXT, write}, {"read", EDM_URL_TEXT, read},
+                                    {"threads", EDM_URL_COUNT, &threads}, {0}};
+    const char *options = edm_member_options(urls, known);
+    int error = edm_url_options(options, known, "replicated", why, why_size);
+    if (!error && strcmp(write, "all") && strcmp(write, "quorum")) error = refuse(why, why_size, "write must be all or quorum");
+    if (!error && (threads < 1 || threads > EDM_LANE_THREADS_MAX)) error = refuse(why, why_size, "threads must be 1 to 16");
+    if (!error) error = set_read(r, read, why, why_size);
+    if (!error) error = open_members(r, urls, (uint32_t)threads, why, why_size);
     r->needed = strcmp(write, "quorum") ? 0 : r->members / 2 + 1;
-    if (!error && start_keeper(r)) {
-        snprintf(why, why_size, "store replicated: no thread can be started");
-        error = -EAGAIN;
-    }
-    free(urls);
+    if (!error && edm_replicas_keep(r)) error = refuse(why, why_size, "no thread can be started");
     return error;
 }
 
 static edm_store *open_replicated(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
-    struct replicated *r = calloc(1, sizeof *r);
+    edm_replicas *r = calloc(1, sizeof *r);
+    char *urls = strdup(rest);
     snprintf(why, why_size, "store replicated: out of memory for %llu pages", (unsigned long long)pages);
-    if (!r) return NULL;
-    r->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE | EDM_STORE_BLOCKING | EDM_STORE_PERSISTENT, page_size, pages};
-    r->current = calloc(pages, 1);
-    r->busy = calloc(pages, 1);
-    r->sum = calloc(pages, sizeof *r->sum);
-    r->turn = calloc(pages, sizeof *r->turn);
-    r->size = calloc(pages, sizeof *r->size);
-    r->copy = aligned_alloc(64, page_size);
-    if (r->current && r->busy && r->sum && r->turn && r->size && r->copy && !set_up(r, rest, why, why_size)) return &r->base;
-    close_replicated(&r->base);
+    if (r) {
+        r->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE | EDM_STORE_BLOCKING | EDM_STORE_PERSISTENT, page_size, pages};
+        r->batch = edm_job_pages(page_size);
+        r->word = calloc(pages, sizeof *r->word);
+        r->sum = calloc(pages, sizeof *r->sum);
+        r->size = calloc(pages, sizeof *r->size);
+        r->copies = aligned_alloc(64, (size_t)r->batch * page_size);
+    }
+    int ready = r && urls && r->word && r->sum && r->size && r->copies && !set_up(r, urls, why, why_size);
+    free(urls);
+    if (ready) return &r->base;
+    if (r) close_replicated(&r->base);
     return NULL;
 }
 
-const edm_store_kind edm_store_replicated = {"replicated:", "replicated:URL,URL[,URL][?write=all|quorum]", open_replicated};
+const edm_store_kind edm_store_replicated = {
+    "replicated:", "replicated:URL,URL[,URL][?read=one|first|hedge:200us&write=all|quorum&threads=8]", open_replicated};
