@@ -25,6 +25,7 @@ typedef struct edm_replicas {
     edm_store base;
     uint32_t members, needed, batch; /* needed: puts that must succeed, 0: all that are alive; batch: pages in a call */
     enum edm_replicas_read read;
+    uint64_t patience_ns;            /* a member that takes longer for a call is dead */
     double hedge_quantile;           /* of the answers' times; 0: hedge_ns is fixed */
     _Atomic uint64_t hedge_ns;
     edm_store *member[EDM_REPLICAS_MAX];
@@ -65,8 +66,9 @@ void edm_wrote(edm_replicas *r, uint32_t m, uint64_t page, uint64_t generation, 
 /* What an answer tells of the member itself. */
 void edm_judge(edm_replicas *r, uint32_t m, int error);
 int edm_is_silence(int error);
-/* An equal share of the time that is left for each of `turns`. */
-uint64_t edm_share(uint64_t deadline_ns, uint32_t turns);
+/* Until when a member is waited for: an equal share of the time that is left for each of `turns`, and no
+ * longer than `patience`. */
+uint64_t edm_share(const edm_replicas *r, uint64_t deadline_ns, uint32_t turns);
 edm_event_t *edm_replicas_event(edm_replicas *r);
 
 /* replicas_read.c */

@@ -67,7 +67,8 @@ int edm_replicas_get_in_turn(edm_replicas *r, edm_store_io *io, uint32_t n, cons
                              uint64_t deadline_ns) {
     for (int dead = 0; dead < 2; dead++) /* those that are dead last: they may have it, and live */
         for (uint32_t m = 0; m < r->members; m++)
-            if (r->dead[m] == dead) edm_replicas_get_from(r, m, io, n, view, edm_share(deadline_ns, dead ? 1 : r->members));
+            if (r->dead[m] == dead)
+                edm_replicas_get_from(r, m, io, n, view, dead ? deadline_ns : edm_share(r, deadline_ns, r->members));
     return -failures(io, n);
 }
 
@@ -179,7 +180,7 @@ static void run(struct race *a) {
 
 static int get_side_by_side(edm_replicas *r, edm_store_io *io, uint32_t n, const edm_replica_view *view,
                             uint64_t deadline_ns) {
-    struct race a = {.r = r, .io = io, .n = n, .view = view, .deadline_ns = edm_share(deadline_ns, 2),
+    struct race a = {.r = r, .io = io, .n = n, .view = view, .deadline_ns = edm_share(r, deadline_ns, 2),
                      .tell = edm_replicas_event(r)};
     run(&a);
     for (uint32_t m = 0; m < r->members; m++)

@@ -3,8 +3,8 @@
  * A put goes to all members that are alive, side by side (lanes.h). write=all, the rule unless
  * given, waits for all of those; write=quorum for more than half of all members, and what the
  * others have taken when they answer counts then. A member that misses a put is `behind`, and is
- * brought up to date by the keeper. A member that gives no answer is dead: it is skipped
- * until it answers the keeper. replicas.h tells how an old page is kept from being read.
+ * brought up to date by the keeper. A member that gives no answer for `patience` is dead: it is
+ * skipped until it answers the keeper. replicas.h tells how an old page is kept from being read.
  */
 #define _GNU_SOURCE
 #include "checksum.h"
@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PATIENCE_NS 1000000000u
 
 /* -EHOSTDOWN: a part of the member has none, and says so at once (store_striped.c). */
 int edm_is_silence(int error) {
@@ -27,9 +29,9 @@ void edm_judge(edm_replicas *r, uint32_t m, int error) {
     r->behind[m] = 1;
 }
 
-uint64_t edm_share(uint64_t deadline_ns, uint32_t turns) {
-    uint64_t now = edm_now_ns();
-    return now < deadline_ns ? now + (deadline_ns - now) / turns : deadline_ns;
+uint64_t edm_share(const edm_replicas *r, uint64_t deadline_ns, uint32_t turns) {
+    uint64_t now = edm_now_ns(), share = now < deadline_ns ? (deadline_ns - now) / turns : 0;
+    return share ? now + (share < r->patience_ns ? share : r->patience_ns) : deadline_ns;
 }
 
 edm_event_t *edm_replicas_event(edm_replicas *r) {
@@ -259,9 +261,9 @@ static void write_out(edm_replicas *r, struct writes *w, uint64_t deadline_ns) {
         if (w->job[m]) note_job(w, m);
 }
 
-/* At most a batch. Members get half of the time: what one of them does not use is left for the others' words. */
+/* At most a batch. Members get half of the time at most: then there is an answer in time, whatever they do. */
 static int write_some(edm_replicas *r, enum edm_verb verb, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    struct writes w = {.verb = verb, .io = io, .n = n, .deadline_ns = edm_share(deadline_ns, 2)};
+    struct writes w = {.verb = verb, .io = io, .n = n, .deadline_ns = edm_share(r, deadline_ns, 2)};
     if (hold(r, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
     uint8_t to = alive(r);
     for (uint32_t i = 0; i < n; i++) {
@@ -323,7 +325,7 @@ static int sync_all(edm_store *s, uint64_t deadline_ns) {
     int error = 0, done = 0;
     for (uint32_t m = 0; m < r->members; m++) {
         if (r->dead[m]) continue;
-        int one = r->member[m]->ops->sync(r->member[m], edm_share(deadline_ns, r->members - m));
+        int one = r->member[m]->ops->sync(r->member[m], edm_share(r, deadline_ns, r->members - m));
         if (one) error = one;
         else done++;
     }
@@ -412,7 +414,7 @@ static int set_up(edm_replicas *r, char *urls, char *why, size_t why_size) {
     char write[EDM_URL_TEXT_MAX] = "all", read[EDM_URL_TEXT_MAX] = "one";
     uint64_t threads = EDM_LANE_THREADS;
     const edm_url_option known[] = {{"write", EDM_URL_TEXT, write}, {"read", EDM_URL_TEXT, read},
-                                    {"threads", EDM_URL_COUNT, &threads}, {0}};
+                                    {"threads", EDM_URL_COUNT, &threads}, {"patience", EDM_URL_TIME, &r->patience_ns}, {0}};
     const char *options = edm_member_options(urls, known);
     int error = edm_url_options(options, known, "replicated", why, why_size);
     if (!error && strcmp(write, "all") && strcmp(write, "quorum")) error = refuse(why, why_size, "write must be all or quorum");
@@ -431,6 +433,7 @@ static edm_store *open_replicated(const char *rest, uint32_t page_size, uint64_t
     if (r) {
         r->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE | EDM_STORE_BLOCKING | EDM_STORE_PERSISTENT, page_size, pages};
         r->batch = edm_job_pages(page_size);
+        r->patience_ns = PATIENCE_NS;
         r->word = calloc(pages, sizeof *r->word);
         r->sum = calloc(pages, sizeof *r->sum);
         r->size = calloc(pages, sizeof *r->size);
@@ -444,4 +447,4 @@ static edm_store *open_replicated(const char *rest, uint32_t page_size, uint64_t
 }
 
 const edm_store_kind edm_store_replicated = {
-    "replicated:", "replicated:URL,URL[,URL][?read=one|first|hedge:200us&write=all|quorum&threads=8]", open_replicated};
+    "replicated:", "replicated:URL,URL[,URL][?read=one|first|hedge:200us&write=all|quorum&patience=1s&threads=8]", open_replicated};
