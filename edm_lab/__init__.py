@@ -1,7 +1,9 @@
-"""edm_lab: the only place that imports both worlds. Compare, plots."""
+"""edm_lab: the only place that imports both worlds: compare, tune, plots."""
 
+from edm_lab.arrays import compare_arrays, plot_arrays
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
+from edm_lab.observation import observation_cost, plot_observation
 from edm_lab.plots import plot_comparison
 from edm_lab.plots_faults import (
     fault_latencies_us,
@@ -11,6 +13,7 @@ from edm_lab.plots_faults import (
     plot_latency_cdf,
 )
 from edm_lab.plots_memory import (
+    least_local,
     page_heat,
     plot_miss_ratio,
     plot_page_heat,
@@ -23,25 +26,34 @@ from edm_lab.plots_rack import (
     plot_tail_against_load,
     plot_timeline,
 )
+from edm_lab.tune import Bound, Tuned, tune
 
 __all__ = [
+    "Bound",
     "Comparison",
     "Lockstep",
+    "Tuned",
     "compare",
+    "compare_arrays",
     "fault_latencies_us",
     "fault_stages",
+    "least_local",
     "lockstep",
+    "observation_cost",
     "page_heat",
+    "plot_arrays",
     "plot_breakdown",
     "plot_comparison",
     "plot_interference",
     "plot_latency",
     "plot_latency_cdf",
     "plot_miss_ratio",
+    "plot_observation",
     "plot_page_heat",
     "plot_replicas",
     "plot_slowdown",
     "plot_tail_against_load",
     "plot_timeline",
     "slowdown",
+    "tune",
 ]

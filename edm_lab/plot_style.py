@@ -12,6 +12,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
@@ -41,3 +43,10 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] = (6, 3.8)) -> Axes:
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Marks a logarithmic axis of a few decades at 1, 2, 5, 10, 20 ..., written out."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
+    axis.set_minor_locator(NullLocator())

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from edm_lab.plot_style import BEST, SEQUENTIAL, axes_or_new, styles
+from edm_lab.plot_style import BEST, SEQUENTIAL, axes_or_new, plain_numbers, styles
 from edm_policy.errors import UsageError
 from edm_workload import Trace
 
@@ -28,9 +28,20 @@ def slowdown(results: pd.DataFrame, by: str = "evict") -> pd.DataFrame:
     return results.assign(local_share=share, slowdown=results["elapsed_s"] / base)
 
 
-def plot_slowdown(results: pd.DataFrame, by: str = "evict", ax: Axes | None = None) -> Axes:
+def least_local(results: pd.DataFrame, bound: float, by: str = "evict") -> pd.Series[float]:
+    """For each value of `by`, the least share of memory that was local in a run with a slowdown of
+    at most `bound`; nan where none had. results: as for slowdown(), which is what is looked at."""
+    data = slowdown(results, by)
+    within = data[data["slowdown"] <= bound].groupby(by, sort=False)["local_share"].min()
+    return within.reindex(data[by].unique())
+
+
+def plot_slowdown(
+    results: pd.DataFrame, by: str = "evict", ax: Axes | None = None, log: bool = False
+) -> Axes:
     """Slowdown against the share of memory that is local, a line for each value of `by`; the
-    ideal is 1 at every size. results: rows of result.frame() or of a sweep."""
+    ideal is 1 at every size. results: rows of result.frame() or of a sweep. log: of slowdowns
+    that are worlds apart."""
     ax = axes_or_new(ax)
     data = slowdown(results, by)
     for style, (name, part) in zip(styles(), data.groupby(by, sort=False), strict=False):
@@ -39,7 +50,11 @@ def plot_slowdown(results: pd.DataFrame, by: str = "evict", ax: Axes | None = No
         ax.plot(line.index * 100, line, label=_shown(name), **(style | bound))
     ax.axhline(1, color="0.5", linewidth=1, label="ideal: all local")
     ax.set(xlabel="local memory, % of the region", ylabel="slowdown (1 = all memory local)")
-    ax.set_ylim(bottom=0)
+    if log:
+        ax.set_yscale("log")
+        plain_numbers(ax.yaxis)
+    else:
+        ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
     return ax
 
@@ -54,6 +69,7 @@ def plot_miss_ratio(curves: pd.DataFrame, ax: Axes | None = None) -> Axes:
         bound = BEST if name == "belady" else {}
         ax.plot(part["size"], part["miss_ratio"], label=_shown(name), **(style | bound))
     ax.set(xlabel="local memory, pages of 4 KiB", ylabel="miss ratio", xscale="log")
+    plain_numbers(ax.xaxis)
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
     return ax
