@@ -15,12 +15,9 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)")
 
 
 def on_files(files, config):
-    """Adds the pages that stand elsewhere, and the pictures that they show."""
+    """Adds the pages that stand elsewhere."""
     for page, source in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    for picture in (ROOT / "docs" / "images").glob("*"):
-        if picture.name not in {Path(f.src_uri).name for f in files}:
-            files.append(File.generated(config, f"images/{picture.name}", content=picture.read_bytes()))
     return files
 
 
