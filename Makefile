@@ -20,6 +20,7 @@ test: deps $(STAMP) floor
 	@for f in edm_*/c/*.c; do gcc $(C_CHECK) -I edm_policy/c $$f || exit 1; done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory docs
 	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks/*.ipynb) $(ARGS)
 
 setup: $(STAMP)
@@ -32,6 +33,10 @@ deps:
 	if [ "$$(id -u)" = 0 ] && { apt-get update -qq; apt-get install -y -qq $$missing; } >/dev/null 2>&1; \
 	then echo "installed:$$missing"; rm -f $(STAMP); \
 	else echo "not installed, so some stores are left out: sudo apt install$$missing && make clean test"; fi
+
+# The documentation as a site in out/site/index.html; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
 
 floor:
 	@$(MAKE) --no-print-directory -C benchmarks/floor floor
@@ -65,4 +70,4 @@ $(STAMP): $(MADE) pyproject.toml setup.py $(C_SOURCES)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-.PHONY: bench test setup deps floor sanitize clean
+.PHONY: bench test setup deps docs floor sanitize clean

@@ -1,4 +1,4 @@
-"""edm_lab: the only place that imports both worlds: compare, tune, plots."""
+"""edm_lab: the only place that imports both worlds: compare, tune, plots, report."""
 
 from edm_lab.arrays import compare_arrays, plot_arrays
 from edm_lab.compare import Comparison, compare
@@ -26,6 +26,7 @@ from edm_lab.plots_rack import (
     plot_tail_against_load,
     plot_timeline,
 )
+from edm_lab.report import report
 from edm_lab.tune import Bound, Tuned, tune
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "plot_slowdown",
     "plot_tail_against_load",
     "plot_timeline",
+    "report",
     "slowdown",
     "tune",
 ]

@@ -1,4 +1,4 @@
-"""python -m edm_lab: compare, plot, tune."""
+"""python -m edm_lab: compare, tune, plot, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edm_lab import plot_command, tune_command
+from edm_lab import plot_command, report_command, tune_command
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
 from edm_policy import evictors
@@ -119,6 +119,7 @@ def main() -> int:
     c.set_defaults(run=compare_command)
     plot_command.add(commands)
     tune_command.add(commands)
+    report_command.add(commands)
     args = parser.parse_args()
     return run_cli(lambda: args.run(args))
 

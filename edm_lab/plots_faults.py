@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from edm_lab.plot_style import HATCHES, PALETTE, axes_or_new, styles
+from edm_lab.plot_style import HATCHES, PALETTE, axes_or_new, plain_numbers, styles
 from edm_sim import Costs
 
 FAULTS = ("zero_fill", "fetch", "rescue", "allow_write")
@@ -26,6 +26,7 @@ def plot_latency(results: dict[str, dict[str, float]], ax: Axes | None = None) -
     for style, (label, latency) in zip(styles(), results.items(), strict=False):
         ax.plot(range(len(keys)), [latency[k] for k in keys], label=label, **style)
     ax.set(yscale="log", ylabel="fault latency, µs", xlabel="percentile of faults")
+    plain_numbers(ax.yaxis)
     ax.set_xticks(range(len(keys)), ["50", "90", "99", "99.9"])
     ax.legend(frameon=False)
     return ax

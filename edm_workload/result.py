@@ -159,12 +159,12 @@ DEFAULT_COLUMNS = (
     *("latency_us_p99", "faults_per_s", "verified"),
 )
 
-_HEADINGS = {"faults_mode": "mode", "elapsed_s": "s", "faults_per_s": "faults/s"} | {
+HEADINGS = {"faults_mode": "mode", "elapsed_s": "s", "faults_per_s": "faults/s"} | {
     f"latency_us_{k}": f"{k} us" for k in LATENCY_KEYS
 }
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "-"
     if isinstance(value, bool):
@@ -184,10 +184,10 @@ def rows_table(
         numeric = any(
             isinstance(r.get(name), int | float) and not isinstance(r.get(name), bool) for r in rows
         )
-        heading = _HEADINGS.get(name, name)
+        heading = HEADINGS.get(name, name)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
+        table.add_row(*(cell(row.get(name)) for name in names))
     return table
 
 
