@@ -33,6 +33,7 @@ struct edm_pager {
     struct { uint32_t first, end; } quiet[EDM_QUIET_MAX]; /* see advice.c */
     uint32_t quiet_n;
     uint32_t room;        /* pages it wants free for its next window */
+    uint32_t answer_most; /* commands the answer of the reclaim under way may have */
     uint32_t passed;      /* pages in somebody's hands that this reclaim passed over */
     uint8_t observe, dirty_always, lpet_awake, in_session;
     uint8_t stopped;      /* edm_stop(): the loop under way ends at the next reference */

@@ -254,7 +254,7 @@ void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
 /* ---- reclaim ---- */
 
 int edm_mark(edm_pager *p, uint32_t page) {
-    if (p->out->n >= EDM_CMDS_MAX - 1) return 0;
+    if (p->out->n >= p->answer_most - 1) return 0;
     if (p->word[page] & EDM_PREFETCHED) edm_prefetch_lost(p, page);
     edm_move(p, page, EDM_IDLE);
     set(p, page, EDM_HELD);
@@ -283,7 +283,7 @@ static int reclaim(edm_pager *p, uint32_t max) {
         p->session++;
     }
     while (p->lspt - p->leaving > low_now(p)) {
-        if (evicted == max || p->out->n >= EDM_CMDS_MAX) return EDM_RUNNING;
+        if (evicted == max || p->out->n >= p->answer_most) return EDM_RUNNING;
         int64_t victim = p->ev->choose(p);
         if (victim < 0) return p->out->n ? EDM_RUNNING : EDM_FAIL; /* EDM_NONE, EDM_AGAIN */
         uint32_t page = (uint32_t)victim;
@@ -304,6 +304,7 @@ int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out) {
     begin(p, max, now, out, EDM_EV_RECLAIM, 0);
     if (p->config.auto_min) edm_auto(p);
     if (max == 0 || max > p->config.batch) max = p->config.batch;
+    p->answer_most = max < EDM_CMDS_MAX / EDM_LOOKS ? max * EDM_LOOKS : EDM_CMDS_MAX;
     int status = reclaim(p, max);
     p->stats.reclaims++;
     edm_log(p, EDM_STATUS | 0x80, 0, (uint8_t)status);

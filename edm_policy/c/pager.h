@@ -114,7 +114,11 @@ enum edm_reclaim_status {
     EDM_FAIL = 2     /* nothing can be chosen now, no commands: wait for a page under way, then call again */
 };
 
-enum { EDM_CMDS_MAX = 256, EDM_NAME_MAX = 96 };
+enum {
+    EDM_CMDS_MAX = 256,
+    EDM_LOOKS = 4, /* most commands in an answer of reclaim, for each eviction asked for: bounds the time it takes */
+    EDM_NAME_MAX = 96
+};
 
 typedef struct edm_cmd {
     uint32_t page;

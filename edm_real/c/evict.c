@@ -14,9 +14,10 @@
 #include "checksum.h"
 
 #include <sched.h>
+#include <string.h>
 #include <sys/prctl.h>
 
-enum { REFUSED_NS = 5000000 };
+enum { REFUSED_NS = 5000000, STEP = 8 };
 enum { NO_BUFFER = 1 }; /* in edm_cmd.zero, here only: a clean page's bytes were dropped */
 
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
@@ -55,10 +56,10 @@ static void take_out(edm_region *r, edm_cmds *cmds) {
 
 /* (lock) The pages are out of the program's sight. What is still to be stored stays in `cmds`. */
 static void tell_done(edm_region *r, edm_cmds *cmds) {
-    uint64_t now = edm_event_now(r);
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < cmds->n; i++) {
+    for (uint32_t i = 0; i < cmds->n; edm_lock_pass(&r->lock), i++) {
         edm_cmd c = cmds->c[i];
+        uint64_t now = edm_event_now(r);
         edm_done(r->pager, c.page, now);
         if (c.op != EDM_EVICT) continue;
         if ((c.flags & EDM_F_DIRTY) || r->lockstep) {
@@ -111,9 +112,9 @@ static void write_back(edm_region *r, edm_cmds *cmds) {
 
 /* (lock) */
 static void tell_stored(edm_region *r, const edm_cmds *cmds) {
-    uint64_t now = edm_event_now(r);
-    for (uint32_t i = 0; i < cmds->n; i++) {
+    for (uint32_t i = 0; i < cmds->n; edm_lock_pass(&r->lock), i++) {
         const edm_cmd *c = &cmds->c[i];
+        uint64_t now = edm_event_now(r);
         int buffer = c->op ? edm_stored(r->pager, c->page, now) : edm_store_failed(r->pager, c->page, now);
         if (buffer == 2 || c->zero == NO_BUFFER) continue;
         /* A rescuer that is still copying from it gives it back instead: see conclude(). */
@@ -149,12 +150,37 @@ void edm_carry_out(edm_region *r, edm_cmds *cmds) {
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
+static uint32_t evictions_in(const edm_cmd *c, uint32_t n) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n; i++) found += c[i].op == EDM_EVICT;
+    return found;
+}
+
+/* Chooses a batch, a few pages at a time: a fault that waits for the lock meanwhile waits for a few.
+ * An answer that is not full wants its commands carried out first. */
+static int choose_batch(edm_region *r, uint32_t max, edm_cmds *cmds) {
+    uint32_t batch = edm_config_of(r->pager)->batch, left = max && max < batch ? max : batch, step, evicted;
+    edm_cmds some;
+    int status;
+    cmds->n = 0;
+    edm_lock_take(&r->lock);
+    do {
+        step = r->lockstep ? max : left < STEP ? left : STEP;
+        status = edm_reclaim(r->pager, step, edm_event_now(r), &some);
+        edm_lock_pass(&r->lock);
+        memcpy(cmds->c + cmds->n, some.c, some.n * sizeof *some.c);
+        cmds->n += some.n;
+        left -= evicted = evictions_in(some.c, some.n);
+    } while (status == EDM_RUNNING && left && (evicted == step || some.n >= step * EDM_LOOKS - 1) &&
+             cmds->n + STEP * EDM_LOOKS <= EDM_CMDS_MAX && !r->lockstep);
+    edm_lock_give(&r->lock);
+    return status == EDM_FAIL && cmds->n ? EDM_RUNNING : status;
+}
+
 int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands) {
     edm_cmds cmds;
     uint64_t mark = edm_span_begin(r);
-    edm_lock_take(&r->lock);
-    int status = edm_reclaim(r->pager, max, edm_event_now(r), &cmds);
-    edm_lock_give(&r->lock);
+    int status = choose_batch(r, max, &cmds);
     edm_span_n(r, EDM_SPAN_CHOOSE, cmds.n, mark);
     *commands = cmds.n;
     if (cmds.n) edm_carry_out(r, &cmds);

@@ -45,29 +45,42 @@ static inline void edm_futex_wake(_Atomic uint32_t *word, int most) {
 
 typedef struct edm_lock {
     _Atomic uint32_t word;
+    _Atomic uint32_t spinning; /* threads that are about to have it */
 } edm_lock;
-
-static inline void edm_lock_take(edm_lock *l) {
-    uint32_t seen = 0;
-    if (atomic_compare_exchange_strong_explicit(&l->word, &seen, 1, memory_order_acquire, memory_order_relaxed))
-        return;
-    for (int i = 0; i < 200; i++) {
-        edm_relax();
-        seen = 0;
-        if (!atomic_load_explicit(&l->word, memory_order_relaxed) &&
-            atomic_compare_exchange_strong_explicit(&l->word, &seen, 1, memory_order_acquire, memory_order_relaxed))
-            return;
-    }
-    while (atomic_exchange_explicit(&l->word, 2, memory_order_acquire) != 0) edm_futex_wait(&l->word, 2, 1000000000u);
-}
 
 static inline int edm_lock_try(edm_lock *l) {
     uint32_t seen = 0;
     return atomic_compare_exchange_strong_explicit(&l->word, &seen, 1, memory_order_acquire, memory_order_relaxed);
 }
 
+static inline int edm_lock_spin(edm_lock *l) {
+    for (int i = 0; i < 1000; i++) {
+        edm_relax();
+        if (!atomic_load_explicit(&l->word, memory_order_relaxed) && edm_lock_try(l)) return 1;
+    }
+    return 0;
+}
+
+static inline void edm_lock_take(edm_lock *l) {
+    if (edm_lock_try(l)) return;
+    atomic_fetch_add_explicit(&l->spinning, 1, memory_order_relaxed);
+    int taken = edm_lock_spin(l);
+    atomic_fetch_sub_explicit(&l->spinning, 1, memory_order_relaxed);
+    if (taken) return;
+    while (atomic_exchange_explicit(&l->word, 2, memory_order_acquire) != 0) edm_futex_wait(&l->word, 2, 1000000000u);
+}
+
 static inline void edm_lock_give(edm_lock *l) {
     if (atomic_exchange_explicit(&l->word, 0, memory_order_release) == 2) edm_futex_wake(&l->word, 1);
+}
+
+/* For a holder with much to do: those who wait have it first. Giving and taking alone would not do: the
+ * core that gives it is the quickest to take it again. */
+static inline void edm_lock_pass(edm_lock *l) {
+    if (!atomic_load_explicit(&l->spinning, memory_order_relaxed)) return;
+    edm_lock_give(l);
+    for (int i = 0; i < 100 && atomic_load_explicit(&l->spinning, memory_order_relaxed); i++) edm_relax();
+    edm_lock_take(l);
 }
 
 /* An event: whoever waits reads a ticket first, looks whether there is something to wait

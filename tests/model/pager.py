@@ -11,6 +11,7 @@ from model.evictors import BUSY, EVICTORS, UNUSED, USED
 WRITE, DIRTY, LEAVING, KEEP, IDLE, COPY, DIRECT = 1, 2, 4, 8, 16, 32, 64
 LSPT = ("FETCHING", "RESIDENT", "IDLE", "LEAVING")
 MOST = 256  # commands in one answer
+LOOKS = 4  # the same for reclaim, for each eviction asked for
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Model:
         page = self.pages[n]
         if page.state == "IDLE":
             return UNUSED
-        if len(self.commands) >= MOST - 1:
+        if len(self.commands) >= self.answer_most - 1:
             return BUSY
         self.prefetch_lost(n)
         page.state, page.held = "IDLE", True
@@ -273,9 +274,10 @@ class Model:
         if not self.in_session:
             self.in_session = True
             self.session += 1
+        self.answer_most = min(MOST, LOOKS * most)
         evicted = skipped = 0
         while self.resident - self.leaving > self.low_now:
-            if evicted == most or len(self.commands) >= MOST:
+            if evicted == most or len(self.commands) >= self.answer_most:
                 return "RUNNING", self.answer()
             victim = self.evictor.choose()
             if victim >= 0 and self.takeable(victim):
