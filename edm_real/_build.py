@@ -22,7 +22,11 @@ CFLAGS: list[str] = policy["CFLAGS"]
 LDFLAGS: list[str] = policy["LDFLAGS"]
 C = HERE / "c"
 # pkg-config name -> macro. What is not there is left out; its store says so when it is asked for.
-OPTIONAL = {"libzstd": "EDM_HAVE_ZSTD", "liblz4": "EDM_HAVE_LZ4"}
+OPTIONAL = {
+    "libzstd": "EDM_HAVE_ZSTD",
+    "liblz4": "EDM_HAVE_LZ4",
+    "libcrypto": "EDM_HAVE_CRYPTO",
+}
 
 
 def pkg_config(*arguments: str) -> list[str] | None:

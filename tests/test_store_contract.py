@@ -28,6 +28,8 @@ URLS = [
     "zstd+file:{tmp}/pages",
     "lz4+zstd+shaped:p50=5us,mem:",
     "zstd+replicated:mem:,file:,mem:",
+    "sealed:{key},mem:",
+    "zstd+sealed:{key},file:{tmp}/pages",
     "shaped:p50=5us,p99=20us,gbit=100,mem:",
     "replicated:mem:,[shaped:p50=10us,mem:],mem:",
     "replicated:mem:,file:?write=quorum",
@@ -42,6 +44,7 @@ REDIS = [
     "shaped:p50=100us,redis://127.0.0.1:{port}/1",
     "zstd+redis://127.0.0.1:{port}/2?prefix=packed",
     "replicated:redis://127.0.0.1:{port}/4,redis://127.0.0.1:{port}/5?read=hedge:p95",
+    "sealed:{key},zstd+redis://127.0.0.1:{port}/3",
 ]
 
 
@@ -59,7 +62,10 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(params=[*URLS, *(pytest.param(u, marks=pytest.mark.redis) for u in REDIS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    values: dict[str, object] = {"tmp": tmp_path}
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    key.chmod(0o600)
+    values: dict[str, object] = {"tmp": tmp_path, "key": key}
     if request.param in REDIS:
         if "{cluster}" in request.param:
             values["cluster"] = request.getfixturevalue("cluster").servers[0].port
