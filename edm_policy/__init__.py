@@ -10,6 +10,7 @@ from edm_policy.custom import EvictionPolicy, Prefetcher
 from edm_policy.errors import CannotError, EdmError, PolicyError, UsageError
 from edm_policy.log import LogBuffer, load_log, replay, save_log
 from edm_policy.pager import Command, Pager
+from edm_policy.placement import Ring
 from edm_policy.prefetching import PrefetchMetrics, fault_order, prefetch_metrics
 from edm_policy.shards import Shards, sampled_miss_ratio
 
@@ -26,6 +27,7 @@ __all__ = [
     "PolicyInfo",
     "PrefetchMetrics",
     "Prefetcher",
+    "Ring",
     "Shards",
     "UsageError",
     "dirty_bound",

@@ -321,6 +321,19 @@ class Region:
         lib.edm_region_resize(self._open(), config.low, config.high, limit)
         self.config = config
 
+    def store_add(self, url: str) -> None:
+        """Adds a member to a `striped:` store, while the region is used.
+
+        Pages that belong to it by the ring (about 1 / n of them) move in the background, others
+        stay; store_stats has `moved`. Raises EdmError when it cannot be opened, or the store is
+        no `striped:`.
+        """
+        why = ffi.new("char[512]")
+        store = lib.edm_region_store(self._open())
+        if lib.edm_store_add(store, resolved(url).encode(), why, 512):
+            raise EdmError(ffi.string(why).decode())
+        self.store_url += f" + {redact(url)}"
+
     # ---- figures ----
 
     def stats(self) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
+from edm_policy import Ring
 from edm_sim.emu import Unit
 
 NEIGHBOURS = 64
@@ -39,4 +41,19 @@ def local(page: int, units: list[Unit]) -> list[Unit]:
     return _from(_mix(page // NEIGHBOURS) % len(units), units)
 
 
-RULES: dict[str, Rule] = {"hash": by_hash, "least": least_loaded, "local": local}
+_rings = lru_cache(Ring)
+
+
+def ring(page: int, units: list[Unit]) -> list[Unit]:
+    """By consistent hashing, as the store `striped:` does on real memory."""
+    return [units[k] for k in _rings(len(units)).order(page)]
+
+
+def in_order(page: int, units: list[Unit]) -> list[Unit]:
+    """As they are numbered, as the store `replicated:` asks its members."""
+    return units
+
+
+RULES: dict[str, Rule] = {
+    **{"hash": by_hash, "least": least_loaded, "local": local, "ring": ring, "order": in_order}
+}

@@ -15,7 +15,7 @@ from edm_workload.units import Size, parse_pages, refuse_unknown
 
 Duration = float | int | str
 
-PLACEMENTS = ("hash", "least", "local")
+PLACEMENTS = ("hash", "least", "local", "ring", "order")
 READS = ("one", "first", "hedged")
 FAILURES = {
     "crash": ("unit", "at_ms", "for_ms", "keep"),
@@ -42,7 +42,8 @@ class Sim:
     emu_pages    capacity of one EMU (0: no limit); what fits nowhere goes to the Disc
     emu_service  time of a page at an EMU, emu_servers at a time
     emu_network  between DMS and EMU, a preset or table as [store] network
-    placement    of a page on EMUs: hash, least (loaded), local (neighbours together)
+    placement    of a page on EMUs: hash, least (loaded), local (neighbours together), ring
+                 (consistent hashing, as the store striped:), order (EMU 1 first, as replicated:)
     replicas     EMUs that get each page
     read         one: the first replica that is up; first: ask all, take the first answer;
                  hedged: ask another one when the first has not answered after hedge_us

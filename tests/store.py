@@ -63,6 +63,12 @@ class Store:
     def sync(self, deadline_s: float = 5) -> int:
         return int(self.raw.ops.sync(self.raw, time.monotonic_ns() + int(deadline_s * 1e9)))
 
+    def add(self, url: str) -> None:
+        """A member more, for striped:. ValueError: its line."""
+        why = ffi.new("char[512]")
+        if lib.edm_store_add(self.raw, resolved(url).encode(), why, 512):
+            raise ValueError(ffi.string(why).decode())
+
     def stats(self) -> dict[str, int]:
         out = ffi.new("edm_store_stats *")
         self.raw.ops.stats(self.raw, out)

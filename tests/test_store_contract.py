@@ -35,6 +35,10 @@ URLS = [
     "replicated:mem:,file:?write=quorum",
     "replicated:[shaped:p50=20us,mem:],[shaped:p50=20us,seed=2,mem:]?read=first",
     "replicated:[shaped:p50=50us,mem:],[shaped:p50=20us,mem:],mem:?read=hedge:10us&write=quorum",
+    "striped:mem:,mem:,mem:",
+    "striped:[shaped:p50=20us,mem:],[shaped:p50=20us,mem:],file:,mem:",
+    "striped:[replicated:mem:,[shaped:p50=20us,mem:]],[replicated:mem:,mem:]",
+    "replicated:[striped:mem:,[shaped:p50=20us,mem:]],[striped:mem:,mem:]?read=first",
 ]
 REDIS = [
     "redis-cluster://127.0.0.1:{cluster}/?prefix=in%cluster",
@@ -45,6 +49,7 @@ REDIS = [
     "zstd+redis://127.0.0.1:{port}/2?prefix=packed",
     "replicated:redis://127.0.0.1:{port}/4,redis://127.0.0.1:{port}/5?read=hedge:p95",
     "sealed:{key},zstd+redis://127.0.0.1:{port}/3",
+    "striped:redis://127.0.0.1:{port}/6,redis://127.0.0.1:{port}/7",
 ]
 
 

@@ -1,7 +1,10 @@
 /* members.c: see members.h. */
 #include "members.h"
 
+#include <errno.h>
 #include <string.h>
+
+#define FAIR_NS 20000000u
 
 /* The length up to `stop` outside of brackets. */
 static size_t length(const char *text, char stop) {
@@ -32,4 +35,23 @@ char *edm_member_options(char *urls, const edm_url_option *known) {
         return last + 1;
     }
     return urls + strlen(urls);
+}
+
+int edm_is_silence(int error) {
+    return error && error != -ENOENT && error != -ENOSPC && error != -EBADMSG && error != -EIO && error != -EHOSTDOWN;
+}
+
+int edm_is_dead(int error, uint64_t begun_ns, uint64_t deadline_ns) {
+    return edm_is_silence(error) && (error != -ETIMEDOUT || deadline_ns >= begun_ns + FAIR_NS);
+}
+
+void edm_stats_of_member(edm_store_stats *out, const edm_store_stats *one) {
+    out->reconnects += one->reconnects;
+    out->dead += one->dead;
+    out->skipped += one->skipped;
+    out->resynced += one->resynced;
+    out->moved += one->moved;
+    out->asked += one->asked;
+    out->hedges += one->hedges;
+    out->hedges_won += one->hedges_won;
 }

@@ -172,6 +172,7 @@ edm_region *edm_region_open(const edm_region_config *c, edm_store *store, char *
 int edm_region_close(edm_region *r) { return tear_down(r); }
 void *edm_region_memory(edm_region *r) { return r->memory; }
 edm_pager *edm_region_pager(edm_region *r) { return r->pager; }
+edm_store *edm_region_store(edm_region *r) { return r->store; }
 void edm_region_hook(edm_region *r, edm_hook_fn hook, void *ctx) {
     r->hook_ctx = ctx;
     r->hook = hook;

@@ -13,7 +13,7 @@
 
 #include "hist.h"
 #include "lanes.h"
-#include "stores.h"
+#include "members.h"
 
 #include <pthread.h>
 
@@ -64,8 +64,7 @@ int edm_word_swap(edm_replicas *r, uint64_t page, uint64_t *seen, uint64_t next)
 /* A write of the page on member m ended. */
 void edm_wrote(edm_replicas *r, uint32_t m, uint64_t page, uint64_t generation, int ok);
 /* What an answer tells of the member itself. */
-void edm_judge(edm_replicas *r, uint32_t m, int error);
-int edm_is_silence(int error);
+void edm_judge(edm_replicas *r, uint32_t m, int error, uint64_t begun_ns, uint64_t deadline_ns);
 /* Until when a member is waited for: an equal share of the time that is left for each of `turns`, and no
  * longer than `patience`. */
 uint64_t edm_share(const edm_replicas *r, uint64_t deadline_ns, uint32_t turns);

@@ -89,9 +89,10 @@ static void copy(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, cons
             got[k++] = io[i];
         }
     }
-    if (k) r->member[m]->ops->put(r->member[m], got, k, edm_now_ns() + PATIENCE_NS);
+    uint64_t now = edm_now_ns();
+    if (k) r->member[m]->ops->put(r->member[m], got, k, now + PATIENCE_NS);
     for (uint32_t i = 0; i < k; i++) {
-        edm_judge(r, m, got[i].result);
+        edm_judge(r, m, got[i].result, now, now + PATIENCE_NS);
         edm_wrote(r, m, got[i].page, generation[i], !got[i].result);
         r->resynced += !got[i].result;
     }

@@ -50,9 +50,10 @@ void edm_replicas_get_from(edm_replicas *r, uint32_t m, edm_store_io *io, uint32
     if (!k) return;
     for (uint32_t i = 0; i < k; i++) some[i] = io[of[i]];
     r->asked += k;
+    uint64_t begun = edm_now_ns();
     r->member[m]->ops->get(r->member[m], some, k, deadline_ns);
     for (uint32_t i = 0; i < k; i++) {
-        edm_judge(r, m, some[i].result);
+        edm_judge(r, m, some[i].result, begun, deadline_ns);
         io[of[i]].result = right(r, m, &some[i], &view[of[i]]);
     }
 }

@@ -80,6 +80,7 @@ edm_region *edm_region_open(const edm_region_config *config, edm_store *store, c
 int edm_region_close(edm_region *r);
 void *edm_region_memory(edm_region *r);
 edm_pager *edm_region_pager(edm_region *r); /* for looking at a region at rest */
+edm_store *edm_region_store(edm_region *r); /* for edm_store_add() */
 
 /* Brings pages in (and makes them writable), so that a system call can use them.
  * -EFAULT: one is poisoned; -ENOSPC: more pages than the limit. */

@@ -7,7 +7,7 @@
 static const edm_store_kind *const kinds[] = {&edm_store_mem, &edm_store_file, &edm_store_zstd, &edm_store_lz4,
                                              &edm_store_redis, &edm_store_redis_unix, &edm_store_redis_cluster,
                                              &edm_store_redis_tls,
-                                             &edm_store_shaped, &edm_store_replicated, &edm_store_sealed};
+                                             &edm_store_shaped, &edm_store_replicated, &edm_store_striped, &edm_store_sealed};
 
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

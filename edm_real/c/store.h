@@ -43,6 +43,7 @@ typedef struct edm_store_stats {
     uint64_t same;                                          /* of the pages: one repeated word, no bytes held */
     uint64_t reconnects;                                    /* connections that broke */
     uint64_t dead, skipped, resynced; /* members dead now; puts they missed; pages copied to them later */
+    uint64_t moved;                   /* pages, to another member they belong to */
     uint64_t asked, hedges, hedges_won; /* pages that gets asked members for; those because one was late; and came first */
 } edm_store_stats;
 
@@ -67,6 +68,10 @@ struct edm_store {
 
 /* Opens a store by URL ("mem:", "file:PATH"; docs/stores.md). NULL with one line in `why` (what, why, the fix). */
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size);
+
+/* A member more for a `striped:` store, while it is used; its pages move there in the background. 0, or -EINVAL with
+ * one line in `why`. */
+int edm_store_add(edm_store *store, const char *url, char *why, size_t why_size);
 /* cffi-end */
 
 static inline uint32_t edm_io_size(const edm_store *s, const edm_store_io *io) { return io->size ? io->size : s->page_size; }

@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include "checksum.h"
-#include "members.h"
 #include "replicas.h"
 
 #include <sched.h>
@@ -18,13 +17,8 @@
 
 #define PATIENCE_NS 1000000000u
 
-/* -EHOSTDOWN: a part of the member has none, and says so at once (store_striped.c). */
-int edm_is_silence(int error) {
-    return error && error != -ENOENT && error != -ENOSPC && error != -EBADMSG && error != -EIO && error != -EHOSTDOWN;
-}
-
-void edm_judge(edm_replicas *r, uint32_t m, int error) {
-    if (!edm_is_silence(error)) return;
+void edm_judge(edm_replicas *r, uint32_t m, int error, uint64_t begun_ns, uint64_t deadline_ns) {
+    if (!edm_is_dead(error, begun_ns, deadline_ns)) return;
     r->dead[m] = 1;
     r->behind[m] = 1;
 }
@@ -119,9 +113,9 @@ struct writes { /* a batch on its way to the members */
 };
 
 static void ended(edm_replicas *r, uint32_t m, enum edm_verb verb, const edm_store_io *io, const uint64_t *generation,
-                  uint32_t n) {
+                  uint32_t n, uint64_t begun_ns, uint64_t deadline_ns) {
     for (uint32_t i = 0; i < n; i++) {
-        edm_judge(r, m, io[i].result);
+        edm_judge(r, m, io[i].result, begun_ns, deadline_ns);
         if (verb == EDM_PUT) edm_wrote(r, m, io[i].page, generation[i], !io[i].result);
         else atomic_fetch_and(&r->word[io[i].page], ~((uint64_t)1 << (8 + m)));
     }
@@ -131,12 +125,12 @@ static void ended(edm_replicas *r, uint32_t m, enum edm_verb verb, const edm_sto
 static void job_ended(void *store, uint32_t m, const edm_job *job) {
     edm_replicas *r = store;
     if (job->verb != EDM_GET) {
-        ended(r, m, job->verb, job->io, job->tag, job->n);
+        ended(r, m, job->verb, job->io, job->tag, job->n, job->sent_ns, job->deadline_ns);
         return;
     }
     int answered = 0;
     for (uint32_t i = 0; i < job->n; i++) {
-        edm_judge(r, m, job->io[i].result);
+        edm_judge(r, m, job->io[i].result, job->sent_ns, job->deadline_ns);
         answered |= !edm_is_silence(job->io[i].result);
     }
     if (answered) r->late[m] = 0;
@@ -178,8 +172,9 @@ static void write_here(edm_replicas *r, struct writes *w, uint32_t m) {
     uint64_t generation[EDM_JOB_PAGES];
     uint32_t of[EDM_JOB_PAGES], k = pick(w, m, some, generation, of);
     if (!k) return;
+    uint64_t begun = edm_now_ns();
     edm_store_call(r->member[m], w->verb, some, k, w->deadline_ns);
-    ended(r, m, w->verb, some, generation, k);
+    ended(r, m, w->verb, some, generation, k, begun, w->deadline_ns);
     for (uint32_t i = 0; i < k; i++)
         if (some[i].result) w->error[of[i]] = some[i].result;
 }
@@ -344,7 +339,7 @@ static void stats(edm_store *s, edm_store_stats *out) {
         edm_store_stats one;
         r->member[m]->ops->stats(r->member[m], &one);
         out->dead += r->dead[m];
-        out->reconnects += one.reconnects;
+        edm_stats_of_member(out, &one);
     }
 }
 

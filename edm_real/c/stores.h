@@ -13,7 +13,7 @@ typedef struct edm_store_kind {
 
 extern const edm_store_kind edm_store_mem, edm_store_file, edm_store_shaped, edm_store_zstd, edm_store_lz4,
     edm_store_redis, edm_store_redis_unix, edm_store_redis_cluster, edm_store_redis_tls, edm_store_replicated,
-    edm_store_sealed;
+    edm_store_striped, edm_store_sealed;
 
 /* What an option's text is read as. */
 enum edm_url_type {
