@@ -19,7 +19,7 @@ case $kind in
 thread) library=$(gcc -print-file-name=libtsan.so) ;;
 *) library=$(gcc -print-file-name=libasan.so) ;;
 esac
-export TSAN_OPTIONS="log_path=report suppressions=$PWD/tests/tsan.supp"
+export TSAN_OPTIONS="log_path=report suppressions=$PWD/tests/tsan.supp handle_sigbus=0 handle_segv=0"
 export ASAN_OPTIONS="log_path=report detect_leaks=0 handle_sigbus=0 handle_segv=0"
 export UBSAN_OPTIONS=print_stacktrace=1 # it ends the process instead, see _build.py
 export PYTHONMALLOC=malloc EDM_STRESS_SECONDS="${EDM_STRESS_SECONDS:-20}"

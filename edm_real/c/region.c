@@ -174,6 +174,6 @@ void *edm_region_memory(edm_region *r) { return r->memory; }
 edm_pager *edm_region_pager(edm_region *r) { return r->pager; }
 edm_store *edm_region_store(edm_region *r) { return r->store; }
 void edm_region_hook(edm_region *r, edm_hook_fn hook, void *ctx) {
-    r->hook_ctx = ctx;
-    r->hook = hook;
+    if (hook) r->hook_ctx = ctx;
+    __atomic_store_n(&r->hook, hook, __ATOMIC_RELEASE);
 }

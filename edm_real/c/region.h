@@ -113,7 +113,8 @@ static inline uint64_t edm_event_now(const edm_region *r) {
     return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();
 }
 static inline void edm_hook(edm_region *r, int point, uint32_t page) {
-    if (EDM_UNLIKELY(r->hook != NULL)) r->hook(r->hook_ctx, point, page);
+    edm_hook_fn hook = __atomic_load_n(&r->hook, __ATOMIC_ACQUIRE); /* tests set it while handlers run */
+    if (EDM_UNLIKELY(hook != NULL)) hook(r->hook_ctx, point, page);
 }
 
 /* The high watermark is reached. */
