@@ -8,8 +8,6 @@
 
 #include "checksum.h"
 
-#include <sys/mman.h>
-
 enum { SPINS = 2000, NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 100000000 };
 
 static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
@@ -71,8 +69,7 @@ static void lose(edm_region *r, uint32_t page, int error) {
     r->count.lost_error = error;
     r->count.lost_page = page;
     EDM_COUNT(r, lost_pages, 1);
-    if (!r->can_poison || edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size))
-        if (r->monitor) mprotect(edm_at(r, page), r->page_size, PROT_NONE); /* a signal, not a wait for ever */
+    if (r->can_poison) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
 }
 
 enum spare { EDM_NO_SPARE = 0, EDM_SPARE = 1, EDM_SPARE_UNLESS_HELD = 2 };
@@ -228,6 +225,15 @@ static int carry_out(edm_region *r, const edm_cmds *cmds) {
     return error;
 }
 
+/* Whoever waits for the page goes on: with it, or into a signal instead of a fault that is tried again for
+ * ever. A poisoned page makes the signal, until it is installed after all; where the kernel cannot do
+ * that, the handler thread sends it (monitor.c), to a thread that waits still. */
+static void let_go(edm_region *r, uint32_t page, int error) {
+    if (EDM_UNLIKELY(error) && !r->can_poison) return;
+    if (EDM_UNLIKELY(error)) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
+    edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
+}
+
 int edm_region_fault(edm_region *r, uint32_t page, int write) {
     uint64_t begin = edm_now_ns(), give_up = 0;
     edm_cmds cmds;
@@ -250,17 +256,14 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
             if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);
             error = make_room(r, &give_up);
             mark = edm_span(r, EDM_SPAN_ROOM, mark);
-            if (error) { /* a signal, not a fault that is tried again for ever; a later install replaces it */
-                if (r->monitor && r->can_poison) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
-                break;
-            }
+            if (error) break;
         } else {
             error = carry_out(r, &cmds);
             break;
         }
     }
     edm_span_leaves(r, page);
-    if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
+    if (r->monitor) let_go(r, page, error);
     edm_hist_record(&r->latency, edm_now_ns() - begin);
     return error;
 }

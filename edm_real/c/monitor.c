@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { BATCH = 16, FOLLOW_EVERY = 64, STAT_BEFORE_CORE = 37 };
@@ -39,12 +40,21 @@ static void follow(uint32_t tid, int *core) {
     if (!sched_setaffinity(0, sizeof one, &one)) *core = now;
 }
 
+/* The signal that touching a poisoned page would be, where the kernel cannot poison. It ends the fault.
+ * (BUS_ADRERR as its code is the kernel's to say; handlers look at the address.) */
+static void raise_in(uint32_t tid, void *address) {
+    siginfo_t info = {.si_signo = SIGBUS, .si_code = SI_QUEUE};
+    info.si_addr = address;
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGBUS, &info);
+}
+
 static void serve(edm_region *r, const struct uffd_msg *m) {
     if (m->event != UFFD_EVENT_PAGEFAULT) return;
     uintptr_t offset = (uintptr_t)m->arg.pagefault.address - (uintptr_t)r->memory;
     if (offset >= r->bytes) return; /* the stash: nobody's business there */
     int write = (m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0;
-    edm_region_fault(r, (uint32_t)(offset >> r->shift), write); /* wakes the faulting thread, poisoned or not */
+    int error = edm_region_fault(r, (uint32_t)(offset >> r->shift), write); /* wakes the faulting thread */
+    if (error && !r->can_poison) raise_in(m->arg.pagefault.feat.ptid, (void *)(uintptr_t)m->arg.pagefault.address);
 }
 
 static void *handler_main(void *region) {

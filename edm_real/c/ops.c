@@ -8,7 +8,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { NAP_NS = 10000000 };
 
@@ -98,7 +97,6 @@ static void drop(edm_region *r, edm_cmds *cmds) {
     for (uint32_t i = 0; i < cmds->n; i++) {
         const edm_cmd *c = &cmds->c[i];
         if (!(c->flags & EDM_F_IDLE)) mapped[n++] = c->page;
-        if (!r->can_poison) mprotect(edm_at(r, c->page), r->page_size, PROT_READ | PROT_WRITE);
         if (c->flags & EDM_F_COPY) io[held++] = (edm_store_io){.page = c->page};
     }
     edm_sort(mapped, n);
