@@ -4,7 +4,7 @@ from edm_lab.arrays import compare_arrays, plot_arrays
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
 from edm_lab.observation import observation_cost, plot_observation
-from edm_lab.plots import plot_comparison
+from edm_lab.plots import plot_comparison, plot_worlds
 from edm_lab.plots_faults import (
     fault_latencies_us,
     fault_stages,
@@ -26,6 +26,7 @@ from edm_lab.plots_rack import (
     plot_tail_against_load,
     plot_timeline,
 )
+from edm_lab.plots_report import plot_gains, plot_scatter, plot_search
 from edm_lab.report import report
 from edm_lab.tune import Bound, Tuned, tune
 
@@ -45,6 +46,7 @@ __all__ = [
     "plot_arrays",
     "plot_breakdown",
     "plot_comparison",
+    "plot_gains",
     "plot_interference",
     "plot_latency",
     "plot_latency_cdf",
@@ -52,9 +54,12 @@ __all__ = [
     "plot_observation",
     "plot_page_heat",
     "plot_replicas",
+    "plot_scatter",
+    "plot_search",
     "plot_slowdown",
     "plot_tail_against_load",
     "plot_timeline",
+    "plot_worlds",
     "report",
     "slowdown",
     "tune",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -9,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edm_lab.plot_style import PALETTE
+from edm_lab.plot_style import PALETTE, axes_or_new
+from edm_workload import Result
 from edm_workload.metadata import redact
+from edm_workload.result import frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,3 +58,15 @@ def plot_comparison(comparison: Comparison) -> Figure:
         f"{redact(e.store.url)}, {e.run.faults}"
     )
     return figure
+
+
+def plot_worlds(
+    runs: Sequence[Result], value: str, unit: str, by: str = "evict", ax: Axes | None = None
+) -> Axes:
+    """A figure of runs in both worlds as bars, a group for each value of `by`; medians where
+    there are several runs. value: a column of result.frame()."""
+    data = frame(runs).groupby([by, "driver"], sort=False)[value].median().unstack("driver")
+    ax = axes_or_new(ax, (6.5, 1.3 + 0.55 * len(data)))
+    _pair(ax, [str(name) for name in data.index], data["sim"], data["real"], unit)
+    ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax

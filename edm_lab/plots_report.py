@@ -38,6 +38,8 @@ def plot_scatter(pairs: Sequence[Comparison]) -> Figure:
             ax.plot(ends, ends, **(BEST | {"label": "equal"}))
             ax.fill_between(ends, ends * 0.9, ends * 1.1, color="0.85", zorder=0, linewidth=0)
             ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+            for axis in (ax.xaxis, ax.yaxis):
+                plain_numbers(axis)
         ax.set(xlabel=f"real memory: {unit}", ylabel=f"simulator: {unit}")
     axes[0].legend(frameon=False, fontsize="small")
     return figure

@@ -21,7 +21,7 @@ import edm_sim
 from edm_lab import __main__ as command_line
 from edm_policy import UsageError
 from edm_sim import Costs
-from edm_workload import Experiment, Trace
+from edm_workload import Experiment, Trace, synth
 from edm_workload.result import save
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,3 +269,42 @@ def test_the_command_refuses_in_one_line(
         assert plot(monkeypatch, *words) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert plot(monkeypatch, "mrc", tmp_path / "none.csv", "-o", tmp_path / "o.png") == 1
+
+
+def test_least_local_is_the_smallest_share_within_the_bound() -> None:
+    data = pd.concat([results(), results().assign(evict="slow", elapsed_s=[9.0, 9, 9, 9, 9])])
+    data.loc[data["limit"] == 100, "elapsed_s"] = 2.0
+    assert edm_lab.least_local(data, 1.5).to_dict() == pytest.approx(
+        {"lpet": 0.5, "belady": 0.25, "slow": 1.0}
+    )
+
+
+def test_observation_costs_are_misses_over_those_with_every_access() -> None:
+    trace = synth("zipf:1.0", pages=500, refs=20_000, seed=1)
+    costs = edm_lab.observation_cost(trace, ["lru", "sieve", "fifo"], "20%")
+    seen = set(zip(costs["evict"], costs["observe"], strict=True))
+    assert seen == {
+        *(("lru", o) for o in ("exact", "idle")),
+        *(("sieve", o) for o in ("exact", "idle", "faults")),
+        ("fifo", "exact"),
+        ("belady", "exact"),
+    }
+    by = costs.set_index(["evict", "observe"])
+    assert by.loc[("sieve", "faults"), "misses"] == by.loc[("fifo", "exact"), "misses"]
+    cost = by.loc[("sieve", "idle"), "misses"] / by.loc[("sieve", "exact"), "misses"]
+    assert by.loc[("sieve", "idle"), "cost"] == cost > 1
+    ax = edm_lab.plot_observation(costs)
+    widths = [bar.get_width() for group in ax.containers for bar in group]
+    assert sorted(widths) == sorted(costs[costs["evict"] != "belady"]["miss_ratio"])
+    assert legend(ax) == ["MIN (belady)", "every access", "idle marks", "faults only"]
+
+
+def test_arrays_are_drawn_with_their_slowdown() -> None:
+    runs = pd.DataFrame(
+        {"plain_s": [0.1, 1.0], "paged_s": [1.0, 3.0], "slowdown": [10.0, 3.0]}, index=["a", "b"]
+    )
+    ax = edm_lab.plot_arrays(runs)
+    widths = [[bar.get_width() for bar in group] for group in ax.containers]
+    assert widths == [[0.1, 1.0], [1.0, 3.0]]
+    assert [t.get_text().strip() for t in ax.texts] == ["10 x", "3 x"]
+    assert ax.get_xlabel() == "time, s" and legend(ax) == ["all in memory", "paged"]
