@@ -38,6 +38,10 @@ deps:
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet
 
+# The README's picture: a real trace in both worlds. On a calm machine.
+picture: $(STAMP)
+	$(BIN)/python -m edm_lab compare --trace traces/sqlite.parquet --evict s3fifo --repeats 5 --plot docs/images/two-worlds.svg
+
 floor:
 	@$(MAKE) --no-print-directory -C benchmarks/floor floor
 
@@ -70,4 +74,4 @@ $(STAMP): $(MADE) pyproject.toml setup.py $(C_SOURCES)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-.PHONY: bench test setup deps docs floor sanitize clean
+.PHONY: bench test setup deps docs picture floor sanitize clean
