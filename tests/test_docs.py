@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,12 @@ from edm_policy import Pager, PolicyConfig, evictors
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "policies").glob("*.md"))
-DOCUMENTS = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *PAGES,
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "experiments" / "README.md",
+]
 PAGER_BYTES = 2
 SLACK = 64 * 1024  # what does not grow with the region
 MOST = 32  # bytes a page, pager and evictor together
@@ -77,6 +86,39 @@ def test_code_of_python_policies_runs():
     world: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, str(path), "exec"), world)
+
+
+def commands(page: Path) -> list[str]:
+    """The indented command lines of a document, in order."""
+    return re.findall(r"^    ((?:python|seq|printf) .*)$", page.read_text(), re.M)
+
+
+@pytest.mark.uffd
+@pytest.mark.slow
+def test_tutorial_runs_from_top_to_bottom_in_an_empty_folder(tmp_path):
+    page = ROOT / "docs" / "tutorial.md"
+    toml = re.search(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S)
+    (tmp_path / "mine.toml").write_text(toml[1])
+    todo = commands(page)
+    if not shutil.which("valgrind"):  # what it would have captured
+        capture = next(c for c in todo if " capture " in c)
+        synth = "python -m edm_workload synth zipf:1.0 --pages 800 --refs 40000 -o mine.parquet"
+        todo[todo.index(capture)] = synth
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in todo:
+        command = command.replace("--trials 60", "--trials 8").replace(" 6000 ", " 600 ")
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+    made = ["mine.png", "mine.html", "mrc.png", "pages.png", "mine-tuned.toml", "tuned.json"]
+    assert not [name for name in made if not (tmp_path / name).stat().st_size]
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda p: p.name)
