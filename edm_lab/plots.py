@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edm_lab.plot_style import PALETTE, axes_or_new
 from edm_workload import Result
 from edm_workload.metadata import redact
 from edm_workload.result import frame
+from edm_workload.synth import is_synth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,8 @@ def _pair(ax: Axes, labels: list[str], sim: Any, real: Any, unit: str, spread: A
     ax.set_yticks(y, labels)
     ax.set_ylim(max(len(labels), 3) - 0.5, -0.5 if len(labels) > 2 else -1.5)
     ax.set_xlabel(unit)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -49,13 +54,13 @@ def plot_comparison(comparison: Comparison) -> Figure:
     )
     for ax, (names, unit) in zip(axes, groups, strict=True):
         part: pd.DataFrame = frame.loc[list(names)]
-        labels = [n.removeprefix("latency_us_").replace("_", " ") for n in names]
+        labels = [n.removeprefix("latency_us_").removesuffix("_s").replace("_", " ") for n in names]
         _pair(ax, labels, part["sim"], part["real"], unit, part["repeat_error"] * part["real"])
     axes[0].legend(frameon=False, loc="lower right")
     e = comparison.experiment
+    trace = e.workload.trace if is_synth(e.workload.trace) else Path(e.workload.trace).stem
     figure.suptitle(
-        f"{e.workload.trace}, {e.policy.evict}, {e.memory.local} local, "
-        f"{redact(e.store.url)}, {e.run.faults}"
+        f"{trace}, {e.policy.evict}, {e.memory.local} local, {redact(e.store.url)}, {e.run.faults}"
     )
     return figure
 
