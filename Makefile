@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
 C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
-PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev redis-server
+PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev libhiredis-dev redis-server
 ARGS ?=
 
 bench: $(STAMP)
@@ -53,6 +53,7 @@ sanitize: $(STAMP)
 clean:
 	rm -rf $(VENV) build dist *.egg-info edm_*/_*.so edm_*/_*.o edm_*/_core.c .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@$(MAKE) --no-print-directory -C benchmarks/floor clean
+	@$(MAKE) --no-print-directory -C benchmarks/hiredis clean
 	@$(MAKE) --no-print-directory -C benchmarks/versus clean
 
 # The environment is made anew only when it is missing or another interpreter is asked for.

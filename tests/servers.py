@@ -32,6 +32,7 @@ class Server:
             *(program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name),
             *("--unixsocket", str(self.socket), "--save", "", "--loglevel", "warning"),
             *options,
+            *(("--cluster-port", str(free_port())) if "--cluster-enabled" in options else ()),
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -130,7 +131,7 @@ class Cluster:
         self.servers: list[Server] = []
         try:
             for _ in range(masters * (1 + replicas)):
-                self.servers.append(Server(*options, "--cluster-port", str(free_port())))
+                self.servers.append(Server(*options))
             self._join()
         except BaseException:
             self.__exit__()

@@ -115,7 +115,7 @@ def test_a_server_that_talks_nonsense_is_an_error(server: Server, reply: bytes) 
 
 
 LOCKED = ["--requirepass", "s3cret"]
-CLUSTER = ["--cluster-enabled", "yes", "--cluster-port", "0"]
+CLUSTER = ["--cluster-enabled", "yes"]
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,23 @@
 #define _GNU_SOURCE
 #include "redis_batch.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum {
-    HEAD_MAX = 256, /* bytes of a command before the page */
-    KEY_MAX = EDM_REDIS_PREFIX + 48,
-    WAIT_MS = 100,
+    HEAD_MAX = EDM_REDIS_KEY + 64, /* bytes of a command beside the page */
     NAP_NS = 1000000,
     NAP_NS_MAX = 100000000
 };
 #define RENEW_NS 5000000000u
 #define CLUSTER_NS UINT64_C(250000000) /* in a cluster another node may have taken over: the first attempt's time */
 
-static const char *const verbs[] = {"$3\r\nGET", "$3\r\nSET", "$6\r\nUNLINK"};
+/* What commands begin with, up to the number of bytes in their key. */
+static const struct {
+    const char *text;
+    size_t n;
+} verbs[] = {{"*2\r\n$3\r\nGET\r\n$", 14}, {"*3\r\n$3\r\nSET\r\n$", 14}, {"*2\r\n$6\r\nUNLINK\r\n$", 17}};
 static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+static const char wait_for[] = "*3\r\n$4\r\nWAIT\r\n$1\r\n", wait_until[] = "\r\n$3\r\n100\r\n"; /* ms */
 
 /* A pipeline to one node: of the items that go there. */
 struct leg {
@@ -47,35 +49,56 @@ static void nap(uint64_t *ns, uint64_t deadline_ns) {
 
 /* ---- commands ---- */
 
+static char *put_number(char *to, uint64_t n) {
+    char digits[20];
+    int k = 0;
+    do digits[k++] = (char)('0' + n % 10);
+    while (n /= 10);
+    while (k) *to++ = digits[--k];
+    return to;
+}
+
+static char *put_text(char *to, const char *text, size_t n) { return (char *)memcpy(to, text, n) + n; }
+
+/* By hand: snprintf takes longer than all else of a command that is one of many. */
 static size_t key_of(const edm_redis *r, uint64_t page, char *out) {
-    return (size_t)snprintf(out, KEY_MAX, "%s:%s:%llu.%u", r->url.prefix, r->epoch, (unsigned long long)page,
-                            r->version[page]);
+    char *to = put_number(put_text(out, r->stem, r->stem_n), page);
+    *to++ = '.';
+    return (size_t)(put_number(to, r->version[page]) - out);
 }
 
-/* The command up to the page's bytes. */
-static size_t head_of(const edm_redis *r, enum edm_redis_verb verb, const edm_store_io *io, char *out) {
-    char key[KEY_MAX];
+/* The command up to the page's bytes; its end. */
+static char *head_of(const edm_redis *r, enum edm_redis_verb verb, const edm_store_io *io, char *to) {
+    char key[EDM_REDIS_KEY];
     size_t n = key_of(r, io->page, key);
-    int at = snprintf(out, HEAD_MAX, "*%d\r\n%s\r\n$%zu\r\n%s\r\n", verb == EDM_REDIS_SET ? 3 : 2, verbs[verb], n, key);
-    if (verb == EDM_REDIS_SET) at += snprintf(out + at, HEAD_MAX - (size_t)at, "$%u\r\n", edm_io_size(&r->base, io));
-    return (size_t)at;
+    to = put_text(to, verbs[verb].text, verbs[verb].n);
+    to = put_text(put_number(to, n), "\r\n", 2);
+    to = put_text(put_text(to, key, n), "\r\n", 2);
+    if (verb != EDM_REDIS_SET) return to;
+    *to++ = '$';
+    return put_text(put_number(to, edm_io_size(&r->base, io)), "\r\n", 2);
 }
 
+/* All commands of a leg in one call: pages are sent from where they are. What stands between two pages is one
+ * piece. */
 static int send_leg(const edm_redis *r, enum edm_redis_verb verb, const struct leg *l, uint64_t deadline_ns) {
-    char head[EDM_REDIS_WINDOW][HEAD_MAX], wait[64];
-    struct iovec v[4 * EDM_REDIS_WINDOW + 1];
+    char text[EDM_REDIS_WINDOW * HEAD_MAX + 64], *from = text, *to = text;
+    struct iovec v[2 * EDM_REDIS_WINDOW + 1];
     int k = 0;
     for (uint32_t i = 0; i < l->n; i++) {
-        if (l->asking) v[k++] = (struct iovec){(void *)asking, sizeof asking - 1};
-        v[k++] = (struct iovec){head[i], head_of(r, verb, l->io[i], head[i])};
+        if (l->asking) to = put_text(to, asking, sizeof asking - 1);
+        to = head_of(r, verb, l->io[i], to);
         if (verb != EDM_REDIS_SET) continue;
+        v[k++] = (struct iovec){from, (size_t)(to - from)};
         v[k++] = (struct iovec){l->io[i]->data, edm_io_size(&r->base, l->io[i])};
-        v[k++] = (struct iovec){(void *)"\r\n", 2};
+        from = to;
+        to = put_text(to, "\r\n", 2);
     }
     if (l->wanted) {
-        int n = snprintf(wait, sizeof wait, "*3\r\n$4\r\nWAIT\r\n$1\r\n%u\r\n$3\r\n%d\r\n", l->wanted, WAIT_MS);
-        v[k++] = (struct iovec){wait, (size_t)n};
+        to = put_number(put_text(to, wait_for, sizeof wait_for - 1), l->wanted);
+        to = put_text(to, wait_until, sizeof wait_until - 1);
     }
+    v[k++] = (struct iovec){from, (size_t)(to - from)};
     return edm_resp_send(l->c, v, k, deadline_ns);
 }
 
@@ -90,7 +113,7 @@ static int meaning(enum edm_redis_verb verb, const edm_reply *reply, uint32_t si
 
 /* Where `page` is, as far as is known. */
 static uint32_t home_of(const edm_redis *r, uint64_t page) {
-    char key[KEY_MAX];
+    char key[EDM_REDIS_KEY];
     if (!r->url.scheme.is_cluster) return 0;
     size_t n = key_of(r, page, key);
     return atomic_load_explicit(&r->cluster.slot[edm_redis_crc16(0, key, n) % EDM_REDIS_SLOTS], memory_order_acquire);

@@ -20,13 +20,18 @@
 #include "redis_cluster.h"
 #include "store.h"
 
-enum { EDM_REDIS_WINDOW = 64 }; /* commands in a pipeline; more go in turns */
+enum {
+    EDM_REDIS_WINDOW = 128, /* commands in a pipeline; more go in turns */
+    EDM_REDIS_STEM = EDM_REDIS_PREFIX + 20,
+    EDM_REDIS_KEY = EDM_REDIS_STEM + 28
+};
 enum edm_redis_verb { EDM_REDIS_GET, EDM_REDIS_SET, EDM_REDIS_DEL };
 
 typedef struct edm_redis {
     edm_store base;
     edm_redis_url url;
-    char epoch[17];
+    char stem[EDM_REDIS_STEM]; /* what all keys begin with: "prefix:epoch:" */
+    size_t stem_n;
     edm_redis_cluster cluster; /* a single server: of one node, and no map */
     uint32_t window;           /* EDM_REDIS_WINDOW, fewer if pages are large */
     _Atomic uint16_t *version; /* per page */

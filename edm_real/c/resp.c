@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPIN_NS 100000u
+
 void edm_resp_close(edm_resp *c) {
     if (c->fd >= 0) close(c->fd);
     c->fd = -1;
@@ -39,6 +41,7 @@ int edm_resp_connect(edm_resp *c, const struct sockaddr *address, socklen_t leng
     int one = 1, error = 0;
     socklen_t size = sizeof error;
     c->have = c->used = 0;
+    c->usual_ns = 0;
     c->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0) return -errno;
     if (address->sa_family != AF_UNIX) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -71,12 +74,21 @@ int edm_resp_send(edm_resp *c, struct iovec *v, int n, uint64_t deadline_ns) {
 
 /* Some bytes more; how many, or -errno. What has come is taken, even when time is up. */
 static ssize_t receive(edm_resp *c, void *to, size_t most, uint64_t deadline_ns) {
+    uint64_t begin = 0, now = 0;
     for (;;) {
         ssize_t n = recv(c->fd, to, most, MSG_DONTWAIT);
-        if (n > 0) return n;
+        if (n > 0) {
+            if (begin) c->usual_ns += (int64_t)(edm_now_ns() - begin - c->usual_ns) / 8;
+            return n;
+        }
         if (!n) return fail(c, -ECONNRESET);
         if (errno == EINTR) continue;
-        int error = errno == EAGAIN ? ready(c->fd, POLLIN, deadline_ns) : -errno;
+        if (errno != EAGAIN) return fail(c, -errno);
+        now = edm_now_ns();
+        if (!begin) begin = now;
+        /* To be woken from a sleep may take longer than the answer. */
+        if (now - begin < SPIN_NS && c->usual_ns < SPIN_NS && now < deadline_ns) continue;
+        int error = ready(c->fd, POLLIN, deadline_ns);
         if (error) return fail(c, error);
     }
 }

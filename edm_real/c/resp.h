@@ -15,11 +15,12 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum { EDM_RESP_BUFFER = 16384, EDM_RESP_LINE = 256 };
+enum { EDM_RESP_BUFFER = 65536, EDM_RESP_LINE = 256 };
 
 typedef struct edm_resp {
     int fd; /* -1: closed */
     uint32_t have, used; /* of `in` */
+    uint64_t usual_ns;   /* how long answers take that were waited for */
     uint8_t in[EDM_RESP_BUFFER];
 } edm_resp;
 

@@ -187,8 +187,9 @@ static edm_store *open_redis(const char *rest, edm_redis_scheme scheme, uint32_t
     }
     r->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE | EDM_STORE_BLOCKING, page_size, 0};
     r->window = page_size * EDM_REDIS_WINDOW <= TURN_BYTES ? EDM_REDIS_WINDOW : page_size < TURN_BYTES ? TURN_BYTES / page_size : 1;
-    snprintf(r->epoch, sizeof r->epoch, "%016llx", (unsigned long long)epoch);
     int error = edm_redis_url_read(rest, scheme, &r->url, why, why_size);
+    r->stem_n = (size_t)snprintf(r->stem, sizeof r->stem, "%.*s:%016llx:", EDM_REDIS_PREFIX, r->url.prefix,
+                                 (unsigned long long)epoch);
     if (!error && (error = edm_redis_cluster_open(&r->cluster, &r->url)))
         snprintf(why, why_size, "store redis: out of memory");
     deadline = edm_now_ns() + OPEN_NS;
