@@ -57,11 +57,14 @@ class RackDms:
             distribution(sim.xpet_service, "xpet_service"), stream(seed, "xpet")
         )
         back = network(sim.emu_network)
-        service = distribution(sim.emu_service, "emu_service")
         room = parse_pages(sim.emu_pages, what="emu_pages", least=0)
         disc = Unit(0, Constant(store.get_ns), 1, None, 0, seed)
         self.units = [disc] + [
-            Unit(k, service, sim.emu_servers, back, room, seed) for k in range(1, sim.emus + 1)
+            Unit(
+                *(k, distribution(sim.service_of(k), "emu_service"), sim.emu_servers),
+                *(back, room, seed),
+            )
+            for k in range(1, sim.emus + 1)
         ]
         if sim.replicas > max(1, sim.emus):
             raise UsageError(
@@ -77,6 +80,7 @@ class RackDms:
         self.refused = 0
         self.withdrawn = 0  # the machine that asked was taken back
         self.unit_reads = 0
+        self.hedges = 0  # reads that another unit was asked for because one was late
         self.answers: dict[tuple[int, int], list[int]] = {}  # (instance, unit): [number, ns]
         self.fetches = 0
         self.retries = 0
@@ -181,6 +185,7 @@ class RackDms:
                     answer.succeed(False)
 
         for asked, unit in enumerate(up, 1):
+            self.hedges += asked > 1 and self.sim.read == "hedged"
             self.env.process(ask(unit))
             if self.sim.read == "hedged" and asked < len(up):
                 yield answer | self.env.timeout(round(self.sim.hedge_us * 1000))
@@ -227,7 +232,7 @@ class RackDms:
         env, link = self.env, self.links[instance]
         if not (yield from self._request(link, self.xpet, self._xpet_ns, len(pages))):
             return False
-        groups, fresh = self._place(pages)
+        groups, fresh, order = self._place(pages)
         taken: dict[int, list[int]] = {page: [] for page in pages}
         if len(groups) == 1:
             ((unit, share),) = groups.items()
@@ -241,7 +246,8 @@ class RackDms:
             )
         for page, took in taken.items():
             # A unit may have crashed while another one was still writing.
-            units = taken[page] = [u for u in took if page in self.units[u].pages]
+            units = [u for u in order[page] if u in took and page in self.units[u].pages]
+            taken[page] = units
             if units:
                 for old in self.spt.copies.get(page, ()):
                     if old not in units:
@@ -257,25 +263,31 @@ class RackDms:
         link.down.delivered += 1
         return True
 
-    def _place(self, pages: list[int]) -> tuple[dict[int, list[int]], dict[int, int]]:
-        """{unit: pages}, as many EMUs a page as it has replicas, or the Disc; {unit: new pages}."""
+    def _place(
+        self, pages: list[int]
+    ) -> tuple[dict[int, list[int]], dict[int, int], dict[int, list[int]]]:
+        """{unit: pages}, as many EMUs a page as it has replicas, or the Disc; {unit: new pages};
+        {page: its units, the one to ask first before the others}.
+        """
         groups: dict[int, list[int]] = {}
+        order: dict[int, list[int]] = {}
         fresh: dict[int, int] = {unit.number: 0 for unit in self.units}
         emus = self.units[1:]
         for page in pages:
-            chosen = 0
+            chosen = order[page] = []
             for unit in self._rule(page, emus) if emus else ():
-                if chosen == self.sim.replicas:
+                if len(chosen) == self.sim.replicas:
                     break
                 if unit.up and (page in unit.pages or unit.room(1)):
                     new = page not in unit.pages
                     unit.reserved += new
                     fresh[unit.number] += new
                     groups.setdefault(unit.number, []).append(page)
-                    chosen += 1
+                    chosen.append(unit.number)
             if not chosen:
                 groups.setdefault(0, []).append(page)
-        return groups, fresh
+                chosen.append(0)
+        return groups, fresh, order
 
     def _to_unit(
         self, unit: Unit, pages: list[int], fresh: int, taken: dict[int, list[int]]

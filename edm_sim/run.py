@@ -110,6 +110,7 @@ def _rack_counts(model: Model, dms: RackDms) -> dict[str, Any]:
         "instances": len(model.instances),
         "emus": len(dms.units) - 1,
         "unit_reads": dms.unit_reads,
+        "hedges": dms.hedges,
         "messages": sum(link.sent for link in links),
         "messages_lost": sum(link.lost for link in links),
         "retries_sent": dms.retries,

@@ -40,7 +40,8 @@ class Sim:
     shared       the instances share one region: pages are handed over through the DMS
     emus         memory units; 0: pages are on the Disc
     emu_pages    capacity of one EMU (0: no limit); what fits nowhere goes to the Disc
-    emu_service  time of a page at an EMU, emu_servers at a time
+    emu_service  time of a page at an EMU, emu_servers at a time; or a table of those that are not
+                 1.0: { 1 = "lognormal:200-20000", 2 = 5 }
     emu_network  between DMS and EMU, a preset or table as [store] network
     placement    of a page on EMUs: hash, least (loaded), local (neighbours together), ring
                  (consistent hashing, as the store striped:), order (EMU 1 first, as replicated:)
@@ -65,7 +66,7 @@ class Sim:
     shared: bool = False
     emus: int = 0
     emu_pages: Size = 0
-    emu_service: Duration = 1.0
+    emu_service: Duration | dict[str, Duration] = 1.0
     emu_servers: int = 1
     emu_network: str | dict[str, float] = "none"
     placement: str = "hash"
@@ -80,6 +81,15 @@ class Sim:
     retry_us: float = 1000.0
     deadline_ms: float = 100.0
     failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def service_of(self, emu: int) -> Duration:
+        """emu_service of EMU 1 .. emus. Raises UsageError for a table with an EMU there is not."""
+        if not isinstance(self.emu_service, Mapping):
+            return self.emu_service
+        services = {int(unit): duration for unit, duration in self.emu_service.items()}
+        if unknown := [unit for unit in services if not 1 <= unit <= self.emus]:
+            raise UsageError(f"emu_service: there is no EMU {unknown[0]}, only 1 to {self.emus}")
+        return services.get(emu, 1.0)
 
     @property
     def rack(self) -> bool:
@@ -114,6 +124,11 @@ def check_sim(key: str, value: Any) -> None:
         choices = PLACEMENTS if key == "placement" else READS
         if value not in choices:
             refuse_unknown(key, str(value), choices)
+    elif key == "emu_service" and isinstance(value, Mapping):
+        for unit, duration in value.items():
+            if not str(unit).isdecimal():
+                raise UsageError(f"emu_service: {unit!r} must be the number of an EMU, from 1 up")
+            check_sim(key, duration)
     elif key in _SERVICES:
         if not _number(value) and not isinstance(value, str):
             raise UsageError(f'{key}: {value!r} must be microseconds or text such as "exp:2.0"')

@@ -47,7 +47,7 @@ def test_a_fetch_costs_every_hop_once() -> None:
     assert fetches.median() < fetches.min() + 200_000
 
 
-@pytest.mark.parametrize("placement", ["hash", "least", "local"])
+@pytest.mark.parametrize("placement", ["hash", "least", "local", "ring"])
 def test_placement_spreads_pages(placement: str) -> None:
     units = model(emus=4, placement=placement, refs=20_000, pages=4096).dms.units
     held = [len(u.pages) for u in units[1:]]
@@ -80,6 +80,30 @@ def test_the_first_answer_wins_and_hedging_asks_less() -> None:
     assert tails[2] < tails[0] * 0.8
     assert one.extra["unit_reads"] < hedged.extra["unit_reads"] < first.extra["unit_reads"]
     assert first.extra["unit_reads"] == 2 * first.fetches
+
+
+def test_a_hedge_cuts_the_slow_unit_s_tail_at_its_time() -> None:
+    slow = {"1": "lognormal:200-20000", "2": "lognormal:200-400"}
+    options = {"emus": 2, "replicas": 2, "placement": "order", "emu_service": slow}
+    options |= {"emu_servers": 64, "dml_service": 0, "network": "none", "hedge_us": 3000}
+    options |= {"trace": "uniform", "refs": 30_000, "writes": 0.1, "deadline_ms": 5000}
+    one, hedged = (edm_sim.observe(experiment(read=r, **options)) for r in ("one", "hedged"))
+    p99 = [s.events[s.events.event == "fetch"].duration_ns.quantile(0.99) for s in (one, hedged)]
+    assert p99[1] < 0.25 * p99[0]
+    assert hedged.result.extra["hedges"] == (
+        hedged.result.extra["unit_reads"] - hedged.result.fetches
+    )
+    # P(lognormal through 200 us and 20 ms > 3 ms) is 8.6 %.
+    assert 0.07 < hedged.result.extra["hedges"] / hedged.result.fetches < 0.10
+
+
+@pytest.mark.parametrize(
+    ("service", "says"),
+    [({"3": 1}, "no EMU 3"), ({"a": 1}, "number of an EMU"), ({"1": []}, "microseconds")],
+)
+def test_a_table_of_services_that_will_not_do(service: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        run(emus=2, emu_service=service)
 
 
 def test_two_replicas_answer_like_the_minimum_of_two_exponentials() -> None:
