@@ -316,6 +316,34 @@ def test_a_fault_finds_no_room_until_a_page_under_way_has_left(faults: str) -> N
 
 
 @BOTH
+def test_room_that_is_made_before_a_fault_waits_for_it_is_not_waited_for(faults: str) -> None:
+    staged(
+        """
+    r.resize(2, high=2, low=1)
+    took = []
+    for k in range(0, 9, 3):
+        stage.write(k, 1)
+        stop = stage.hold(STORE, k)
+        evict = Doing(r.evict, slice(k, k + 1))
+        stop.reached()
+        Doing(stage.write, k + 1, 2).answer()
+        full = stage.hold(WAIT, k + 2)
+        second = Doing(stage.write, k + 2, 3)
+        full.reached()  # it was told that there is no room
+        stop.go()
+        evict.answer()  # now there is
+        begin = time.monotonic()
+        full.go()
+        second.answer()
+        took.append(time.monotonic() - begin)
+        r.evict()
+    assert min(took) < 0.09, took  # who sleeps through it looks again after 0.1 s
+    """,
+        faults,
+    )
+
+
+@BOTH
 def test_an_eviction_waits_for_the_fetch_and_then_takes_the_page(faults: str) -> None:
     staged(
         """

@@ -181,9 +181,10 @@ static void wake_lpet(edm_region *r) {
     else edm_reclaim_to_ok(r);
 }
 
-/* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline. */
-static int make_room(edm_region *r, uint64_t *give_up) {
-    uint32_t ticket = edm_event_ticket(&r->room), n;
+/* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline.
+ * ticket: of r->room, from before it was found that there is none: what leaves since is not waited for. */
+static int make_room(edm_region *r, uint32_t ticket, uint64_t *give_up) {
+    uint32_t n;
     if (r->lockstep) return edm_reclaim_to_ok(r);
     EDM_COUNT(r, direct_reclaims, 1);
     edm_reclaim_step(r, EDM_DIRECT, &n);
@@ -244,7 +245,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         mark = edm_span(r, EDM_SPAN_LOCK, mark);
         edm_fault(r->pager, page, write, r->lockstep ? r->lockstep_now : begin, &cmds);
         edm_cmd c = cmds.c[0];
-        uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page));
+        uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page)), room = edm_event_ticket(&r->room);
         edm_lock_give(&r->lock);
         mark = edm_span(r, EDM_SPAN_DECIDE, mark);
         if (c.op == EDM_WAIT) {
@@ -254,7 +255,8 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
             mark = edm_span(r, EDM_SPAN_PAGE_WAIT, mark);
         } else if (c.op == EDM_RECLAIM) {
             if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);
-            error = make_room(r, &give_up);
+            edm_hook(r, EDM_AT_WAIT, page);
+            error = make_room(r, room, &give_up);
             mark = edm_span(r, EDM_SPAN_ROOM, mark);
             if (error) break;
         } else {
