@@ -300,9 +300,14 @@ class _Search:
     def best(self, few: int) -> list[Candidate]:
         """The best point of each kind of policy, the best kinds first."""
         kinds: dict[tuple[str, str, str], Candidate] = {}
-        for candidate in sorted(self.found.values(), key=lambda c: c.predicted):
+        for candidate in sorted(self.found.values(), key=_order):
             kinds.setdefault(candidate.kind, candidate)
         return list(kinds.values())[:few]
+
+
+def _order(c: Candidate) -> tuple[float, float]:
+    """The best first; many may have one p99, and then the fastest as a whole."""
+    return c.predicted, c.simulated.elapsed_s if c.simulated else 0.0
 
 
 def _optuna() -> Any:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from edm_lab.tune import Bound, Candidate, Tuned, tune
 from edm_lab.tune_command import summary
 from edm_lab.tune_space import at_limit, marks, tunable_evictors
 from edm_policy import UsageError, evictors
-from edm_workload import Experiment
+from edm_workload import Experiment, Result
 
 SMALL = Experiment.from_options(trace="phases", pages=400, refs=4000, local="25%")
 SEARCH = {"trials": 24, "real": False, "jobs": 1}
@@ -94,6 +95,22 @@ def test_ctrl_c_ends_the_search_and_keeps_the_best_so_far():
     tuned = tune(SMALL, "elapsed", trials=1000, real=False, jobs=1, progress=progress)
     assert tuned.stopped == "search" and len(tuned.trials) == 8
     assert "Ctrl-C" in summary(tuned) and tuned.best
+
+
+def test_ctrl_c_during_the_measurement_keeps_what_was_measured(monkeypatch):
+    left = [None] * 5
+
+    def run(experiment: Experiment) -> Result:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return replace(edm_sim.run(experiment), driver="real", verified=True)
+
+    monkeypatch.setattr("edm_real.run", run)
+    tuned = tune(SMALL, "elapsed", trials=12, jobs=1, few=2, repeats=3)
+    assert tuned.stopped == "measurement"
+    assert [len(c.measured) for c in (tuned.default, *tuned.best)] == [2, 2, 1]
+    assert tuned.measured_gain == tuned.predicted_gain > 0
 
 
 def test_gains_are_of_medians_and_the_winner_is_the_best_measured():
