@@ -281,6 +281,8 @@ def _measured(path: Path, results: list[Result], metadata: Mapping[str, Any]) ->
     if real:
         columns.append("verified")
     section.tables.append(table_of(data[columns], "Each run; latencies in µs, elapsed in s."))
+    if rows := metadata.get("versus"):
+        section.tables.append(table_of(pd.DataFrame(rows), "Beside the kernel's own paging."))
     paging = [r for r in results if r.faults and r.latency_us and r.limit < r.pages]
     for workload in dict.fromkeys(r.workload for r in paging):
         runs = [r for r in paging if r.workload == workload][:CURVES]

@@ -76,11 +76,13 @@ def test_wrong_contents_are_said_first_of_all(tmp_path: Path, both: list[Result]
 
 def test_runs_of_one_world(tmp_path: Path, both: list[Result]) -> None:
     whole = as_real(edm_sim.run(BASE.with_(local="100%")), 1.0)
-    save(tmp_path / "b.json", [whole, both[2]], METADATA)
+    versus = [{"who": "swap on zram", "us": 6.6}, {"who": "us", "us": 4.2}]
+    save(tmp_path / "b.json", [whole, both[2]], METADATA | {"versus": versus})
     found = section(tmp_path / "b.json")
     headings = [name for name, _ in found.tables[0].columns]
     slowdown = found.tables[0].rows[1][headings.index("slowdown")]
     assert float(slowdown) == pytest.approx(both[2].elapsed_s / whole.elapsed_s, rel=0.01)
+    assert found.tables[1].rows == [["swap on zram", "6.6"], ["us", "4.2"]]
     assert found.summary[0] == "page contents verified in 2 of 2 runs"
     assert "evict lpet" in found.summary[1] and len(found.pictures) == 1
 
