@@ -197,10 +197,15 @@ def tune(
         stopped = search.run(experiment, goal, trials)
         best = search.best(few)
     else:
+        own = bound is None  # the experiment as given keeps it, by definition
         bound = bound or Bound("elapsed", result.elapsed_s)
         world = _Least(lambda e: [edm_sim.run(e, costs=costs)], bound)
-        start = world.find(experiment)
-        default = Candidate(at_limit(experiment, start.limit), start.limit, simulated=start.result)
+        default = Candidate(experiment, result.limit, simulated=result)
+        if not own:
+            start = world.find(experiment)
+            default = Candidate(
+                at_limit(experiment, start.limit), start.limit, simulated=start.result
+            )
         stopped = search.run(default.experiment, "elapsed", trials)
         best = _least_of(search.best(CLOSEST), world, few, progress)
     tuned = Tuned(goal, bound, default, best, search.trials, seed, stopped, search.failed)
@@ -417,11 +422,14 @@ def _measure_local(tuned: Tuned, given: Experiment, repeats: int, progress: Prog
         progress(f"real memory, {experiment.policy.evict}: {experiment.resolve().limit} pages")
         return [edm_real.run(experiment) for _ in range(repeats)]
 
-    bound = tuned.bound
+    bound, todo = tuned.bound, [tuned.default, *tuned.best]
     if bound.kind == "elapsed":  # as fast as the experiment as given is: in this world
-        bound = Bound("elapsed", float(np.median([r.elapsed_s for r in runs(given)])))
+        tuned.default.real = runs(given)
+        tuned.default.measured = [given.resolve().limit]
+        bound = Bound("elapsed", float(np.median([r.elapsed_s for r in tuned.default.real])))
+        todo = tuned.best
     world = _Least(runs, bound)
-    for candidate in [tuned.default, *tuned.best]:
+    for candidate in todo:
         found = world.find(candidate.experiment, round(candidate.predicted))
         candidate.real = found.runs
         candidate.measured = [found.limit]
