@@ -26,6 +26,7 @@ OPTIONAL = {
     "libzstd": "EDM_HAVE_ZSTD",
     "liblz4": "EDM_HAVE_LZ4",
     "libcrypto": "EDM_HAVE_CRYPTO",
+    "liburing": "EDM_HAVE_URING",
 }
 
 

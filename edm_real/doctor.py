@@ -168,6 +168,21 @@ def _store(name: str, url: str, package: str) -> Finding:
     return Finding(name, "ready", "built in")
 
 
+def _uring() -> Finding:
+    """Whether file:?direct=1 can have many requests under way."""
+    from edm_real._core import lib
+
+    error = -lib.edm_store_uring()
+    if not error:
+        return Finding("io_uring", "ready", "batches of file:?direct=1")
+    now = "file: goes page by page"
+    if error == errno.ENOSYS:
+        fix = "sudo apt install pkg-config liburing-dev && make clean setup"
+        return Finding("io_uring", "limited", "built without it, or no such kernel", fix, now)
+    fix = "sudo sysctl kernel.io_uring_disabled=0 (in a container: its seccomp profile)"
+    return Finding("io_uring", "limited", os.strerror(error), fix, now)
+
+
 def examine() -> Report:
     """Looks at everything. Never raises for a machine that lacks something."""
     findings = [_userfaultfd()]
@@ -179,6 +194,7 @@ def examine() -> Report:
             _store("zstd+mem:", "zstd+mem:", "libzstd-dev"),
             _store("lz4+mem:", "lz4+mem:", "liblz4-dev"),
             _store("sealed:", "sealed:", "libssl-dev"),
+            _uring(),
         ]
     findings += [
         _tool("gcc", "gcc", "gcc", "bench shows no row of the bare floor"),

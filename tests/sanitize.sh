@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds a copy of this project with a sanitizer and runs the tests of races, stress and failures under it.
+# Builds a copy of this project with a sanitizer and runs the tests of stores, races, stress and failures
+# under it.
 #
 #   tests/sanitize.sh address,undefined|thread [PYTHON] [pytest arguments]
 #
@@ -30,7 +31,7 @@ run() {
 }
 set +e
 failed=0
-run tests/test_stress.py tests/test_faulty_stores.py "$@"
+run tests/test_store*.py tests/test_stress.py tests/test_faulty_stores.py "$@"
 TSAN_OPTIONS="$TSAN_OPTIONS report_signal_unsafe=0" # the hook of these tests is Python, inside of the handler
 run tests/test_races.py "$@"
 if ls report.* >/dev/null 2>&1; then

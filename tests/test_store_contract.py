@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edm_real._core import ffi, lib
 
 from tests.servers import Cluster, Server
 from tests.store import PAGE, UNTOUCHED, Pages, Store, random_pages, store_or_skip, text_pages
@@ -80,9 +81,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield s
 
 
+def test_it_says_what_it_is(store: Store) -> None:
+    assert (store.raw.page_size, store.raw.pages) == (PAGE, PAGES)
+    assert store.raw.caps & lib.EDM_STORE_SIGNAL_SAFE and store.raw.caps < 8
+    assert ffi.string(store.raw.ops.scheme)
+    assert store.stats()["pages"] == store.stats()["bytes_held"] == 0
+
+
 def test_what_was_put_is_got(store: Store) -> None:
     data = random_pages(3)
-    assert store.put([5, PAGES - 1, 0], data) == [0, 0, 0]
+    mine = data.copy()
+    assert store.put([5, PAGES - 1, 0], mine) == [0, 0, 0]
+    assert (mine == data).all()  # it is the caller's
     back, results = store.get([0, 5, PAGES - 1])
     assert results == [0, 0, 0]
     assert (back == data[[2, 0, 1]]).all()
@@ -210,8 +220,31 @@ def test_threads_see_whole_pages_only(store: Store) -> None:
     assert not wrong
 
 
+def test_a_page_that_is_deleted_meanwhile_is_there_or_not(store: Store) -> None:
+    """One puts and deletes, two read: the page as it was put, or none; never another's, never zeros."""
+    data = np.concatenate([text_pages(4), random_pages(4)])
+    wrong: list[object] = []
+    end = time.monotonic() + 0.3
+
+    def come_and_go() -> None:
+        while time.monotonic() < end:
+            wrong.extend(r for r in store.put(range(8), data) if r)
+            wrong.extend(r for r in store.delete(range(8)) if r)
+
+    def read() -> None:
+        while time.monotonic() < end:
+            back, results = store.get(range(8))
+            wrong.extend(r for r in results if r not in (0, -errno.ENOENT))
+            wrong.extend(k for k in range(8) if not results[k] and (back[k] != data[k]).any())
+
+    run_all([come_and_go, read, read])
+    assert not wrong
+    assert store.stats()["pages"] == 0
+
+
 def test_many_threads_on_pages_of_their_own(store: Store) -> None:
-    threads = 12
+    """More than a store has connections or contexts for."""
+    threads = 40
     wrong: list[object] = []
 
     def work(t: int) -> None:

@@ -45,6 +45,7 @@ typedef struct edm_store_stats {
     uint64_t dead, skipped, resynced; /* members dead now; puts they missed; pages copied to them later */
     uint64_t moved;                   /* pages, to another member they belong to */
     uint64_t asked, hedges, hedges_won; /* pages that gets asked members for; those because one was late; and came first */
+    uint64_t rings;                                         /* of io_uring, in use; 0: page by page */
 } edm_store_stats;
 
 typedef struct edm_store edm_store;
@@ -72,6 +73,8 @@ edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, c
 /* A member more for a `striped:` store, while it is used; its pages move there in the background. 0, or -EINVAL with
  * one line in `why`. */
 int edm_store_add(edm_store *store, const char *url, char *why, size_t why_size);
+/* 0, or why no store can use io_uring here: -ENOSYS (not built in, or no such kernel), -EPERM (forbidden) ... */
+int edm_store_uring(void);
 /* cffi-end */
 
 static inline uint32_t edm_io_size(const edm_store *s, const edm_store_io *io) { return io->size ? io->size : s->page_size; }
