@@ -11,7 +11,7 @@
  * A page may be put with a `size` below page_size: exactly so many bytes are kept. A get names the
  * size its page was put with; another one is the caller's mistake, and what it gets then is an
  * error or bytes of no meaning. Who puts pages of several sizes keeps their sizes (store_packed.c).
- * No page is twice in a batch.
+ * A put or del names each page once in a batch; a get may name one twice.
  *
  * put is durable against a later get once its result is 0. put of a page that is there
  * replaces it as a whole: a reader sees the old or the new page, never a mixture, and

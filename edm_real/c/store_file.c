@@ -65,13 +65,28 @@ static void unlock(struct file *f, uint64_t page, uint32_t bytes) {
     atomic_store_explicit(&f->page[page], bytes << 1, memory_order_release);
 }
 
-/* All or none, so that two batches never wait for each other. */
-static int lock_all(struct file *f, const edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+static int is_before(const edm_store_io *io, uint32_t k) {
+    for (uint32_t i = 0; i < k; i++)
+        if (io[i].page == io[k].page) return 1;
+    return 0;
+}
+
+/* The pages of `mine`, a bit for each item, are let go as they are. */
+static void unlock_all(struct file *f, const edm_store_io *io, uint32_t n, uint64_t mine) {
+    for (uint32_t i = 0; i < n; i++)
+        if (mine >> i & 1) unlock(f, io[i].page, bytes_there(f, io[i].page));
+}
+
+/* All or none, so that two batches never wait for each other; once each, if a get names a page twice. */
+static int lock_all(struct file *f, const edm_store_io *io, uint32_t n, uint64_t *mine, uint64_t deadline_ns) {
     for (;;) {
         uint32_t k = 0;
-        while (k < n && lock_one(f, io[k].page)) k++;
+        for (*mine = 0; k < n; k++) {
+            if (lock_one(f, io[k].page)) *mine |= 1ull << k;
+            else if (!is_before(io, k)) break;
+        }
         if (k == n) return 0;
-        while (k--) unlock(f, io[k].page, bytes_there(f, io[k].page));
+        unlock_all(f, io, k, *mine);
         if (edm_now_ns() >= deadline_ns) return -ETIMEDOUT;
         sched_yield();
     }
@@ -164,8 +179,9 @@ static int all_failed(edm_store_io *io, uint32_t n, int error) {
 }
 
 static int put_some(struct file *f, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    uint64_t mine;
     int failed = 0;
-    if (lock_all(f, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    if (lock_all(f, io, n, &mine, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
     for (uint32_t i = 0; i < n; i++) io[i].result = -EINPROGRESS;
     move(f, 1, io, n, deadline_ns);
     for (uint32_t i = 0; i < n; i++) { /* half of a page may be written: then it is not there any more */
@@ -176,22 +192,22 @@ static int put_some(struct file *f, edm_store_io *io, uint32_t n, uint64_t deadl
 }
 
 static int get_some(struct file *f, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
+    uint64_t mine;
     int failed = 0;
-    if (lock_all(f, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    if (lock_all(f, io, n, &mine, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t there = bytes_there(f, io[i].page);
         io[i].result = !there ? -ENOENT : there != edm_io_size(&f->base, &io[i]) ? -EBADMSG : -EINPROGRESS;
     }
     move(f, 0, io, n, deadline_ns);
-    for (uint32_t i = 0; i < n; i++) {
-        unlock(f, io[i].page, bytes_there(f, io[i].page));
-        failed += io[i].result != 0;
-    }
+    unlock_all(f, io, n, mine);
+    for (uint32_t i = 0; i < n; i++) failed += io[i].result != 0;
     return -failed;
 }
 
 static int del_some(struct file *f, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    if (lock_all(f, io, n, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
+    uint64_t mine;
+    if (lock_all(f, io, n, &mine, deadline_ns)) return all_failed(io, n, -ETIMEDOUT);
     for (uint32_t i = 0; i < n; i++) {
         settle(f, io[i].page, 0);
         io[i].result = 0;
