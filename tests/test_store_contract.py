@@ -221,7 +221,7 @@ def test_threads_see_whole_pages_only(store: Store) -> None:
 
 
 def test_a_page_that_is_deleted_meanwhile_is_there_or_not(store: Store) -> None:
-    """One puts and deletes, two read: the page as it was put, or none; never another's, never zeros."""
+    """One puts and deletes, two read: the page as put, or none; no other's, no zeros."""
     data = np.concatenate([text_pages(4), random_pages(4)])
     wrong: list[object] = []
     end = time.monotonic() + 0.3
