@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
-C_SOURCES := $(wildcard edm_*/c/*.c edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
+C_SOURCES := $(wildcard edm_*/c/*.c edm_real/preload/* edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
 PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev libhiredis-dev liburing-dev redis-server
 ARGS ?=
@@ -17,7 +17,7 @@ bench: $(STAMP)
 
 test: deps $(STAMP) floor
 	@echo "gcc: warnings are errors"
-	@for f in edm_*/c/*.c; do gcc $(C_CHECK) -I edm_policy/c $$f || exit 1; done
+	@for f in edm_*/c/*.c edm_real/preload/*.c; do gcc $(C_CHECK) -I edm_policy/c -I edm_real/c $$f || exit 1; done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory docs

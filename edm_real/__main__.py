@@ -1,16 +1,19 @@
-"""python -m edm_real: doctor, bench, replay, top."""
+"""python -m edm_real: doctor, bench, replay, run, top."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from edm_policy.errors import UsageError
 from edm_workload.cli import (
     add_common_options,
+    add_output_options,
     experiment_from_args,
     given_options,
     note_caveats,
@@ -100,6 +103,25 @@ def replay_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_command(args: argparse.Namespace) -> int:
+    from edm_real import doctor, program
+
+    command = args.program[1:] if args.program[:1] == ["--"] else args.program
+    if not command:
+        raise UsageError("run: no program given: python -m edm_real run --local 64MiB -- PROG ARGS")
+    doctor.require("monitor")
+    doctor.require_kernel_faults()
+    metadata = collect() if args.output else {}
+    given = {f.name: getattr(args, f.name) for f in fields(program.Settings)}
+    settings = program.Settings(**{k: v for k, v in given.items() if v is not None})
+    finished = program.run_program(command, settings)
+    if not args.quiet:
+        print(program.summary(finished, settings), file=sys.stderr)
+    if args.output:
+        save(args.output, [r.result for r in finished.reports if r.most], metadata)
+    return finished.code
+
+
 def top_command(args: argparse.Namespace) -> int:
     from edm_real import top
 
@@ -170,6 +192,28 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--log", metavar="FILE", help="write the decision log")
     add_common_options(replay)
     replay.set_defaults(run=replay_command)
+
+    run = commands.add_parser("run", help="an unmodified program in less memory")
+    for name, metavar, about in (
+        ("local", "SIZE", "memory that is paged and resident, of each process (64MiB)"),
+        ("region", "SIZE", "memory that can be paged, of each process (16GiB)"),
+        ("least", "SIZE", "smaller pieces of memory are not paged (64KiB)"),
+        ("store", "URL", "where evicted pages go (file:, a temporary file)"),
+        ("network", "PRESET", "network in front of the store"),
+        ("evict", "NAME", "evictor"),
+        ("prefetch", "NAME", "prefetcher"),
+        ("dirty", "exact|always", "how written pages are told"),
+        ("low", "SIZE", "eviction stops here"),
+        ("high", "SIZE", "eviction starts here"),
+    ):
+        run.add_argument(f"--{name}", metavar=metavar, help=about)
+    run.add_argument("--batch", type=_count, metavar="N", help="pages evicted at a time")
+    run.add_argument("--handlers", type=_count, metavar="N", help="threads that serve faults (1)")
+    run.add_argument("--seed", type=int, metavar="N")
+    run.add_argument("--deadline", dest="deadline_s", type=float, metavar="S", help="of stores (5)")
+    add_output_options(run)
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROG ARGS")
+    run.set_defaults(run=run_command)
 
     top = commands.add_parser("top", help="live figures of a process's regions")
     top.add_argument("pid", type=int, metavar="PID")

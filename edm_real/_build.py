@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from cffi import FFI
+from setuptools import Extension  # type: ignore[import-untyped]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -21,6 +22,7 @@ declarations = policy["declarations"]
 CFLAGS: list[str] = policy["CFLAGS"]
 LDFLAGS: list[str] = policy["LDFLAGS"]
 C = HERE / "c"
+PRELOAD = HERE / "preload"  # what is loaded into other programs: setup.py builds it
 # pkg-config name -> macro. What is not there is left out; its store says so when it is asked for.
 OPTIONAL = {
     "libzstd": "EDM_HAVE_ZSTD",
@@ -44,20 +46,42 @@ for library, macro in OPTIONAL.items():
         CFLAGS = [*CFLAGS, *cflags, f"-D{macro}"]
         LDFLAGS = [*LDFLAGS, *libs]
 
+SOURCES = (POLICY_C, C, PRELOAD)
+DEPENDS = [str(f) for d in SOURCES for f in sorted({*d.glob("*.h"), *d.glob("*.def")})]
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(POLICY_C / "pager.h"))
 HEADERS = ("pager.h", "store.h", "runtime.h", "board.h", "spans.h")
 for header in HEADERS[1:]:
     ffibuilder.cdef(declarations(C / header))
+ffibuilder.cdef(declarations(PRELOAD / "report.h"))
 ffibuilder.set_source(
     "edm_real._core",
-    "".join(f'#include "{header}"\n' for header in HEADERS),
+    "".join(f'#include "{header}"\n' for header in (*HEADERS, "../preload/report.h")),
     sources=[os.path.relpath(f, ROOT) for d in (POLICY_C, C) for f in sorted(d.glob("*.c"))],
     include_dirs=[str(POLICY_C), str(C)],
-    depends=[str(f) for d in (POLICY_C, C) for f in sorted({*d.glob("*.h"), *d.glob("*.def")})],
+    depends=DEPENDS,
     extra_compile_args=[*CFLAGS, "-pthread"],
     extra_link_args=[*LDFLAGS, "-pthread", "-lm"],
 )
+
+
+def preload() -> Extension:
+    """The library for `edm_real run`: the runtime without Python; no module, but built like one.
+
+    What it takes over from the program (malloc, mmap) its own calls must not reach: --wrap.
+    """
+    bare = ("malloc", "calloc", "realloc", "free", "mmap", "munmap", "madvise", "mprotect")
+    wraps = [f"-Wl,--wrap={name}" for name in (*bare, "pthread_create")]
+    return Extension(
+        "edm_real._preload",
+        sources=[os.path.relpath(f, ROOT) for d in SOURCES for f in sorted(d.glob("*.c"))],
+        include_dirs=[str(d) for d in SOURCES],
+        depends=DEPENDS,
+        extra_compile_args=[*CFLAGS, "-pthread", "-fvisibility=hidden"],
+        extra_link_args=[*LDFLAGS, "-pthread", "-lm", *wraps],
+        optional=True,  # it needs glibc
+    )
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

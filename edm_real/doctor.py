@@ -212,6 +212,16 @@ def ready(what: str) -> str | None:
     return None
 
 
+def require_kernel_faults() -> None:
+    """Raises CannotError, in one line, where faults inside of system calls cannot be served."""
+    if not _ability().kernel_faults:
+        report = examine()["--faults monitor"]
+        raise CannotError(
+            "a program's system calls into paged memory need a full userfaultfd; "
+            f"fix: {report.fix or 'run as root, or: sudo sysctl vm.unprivileged_userfaultfd=1'}"
+        )
+
+
 def require(faults: str = "") -> None:
     """Raises CannotError, in one line, if regions (or this fault mode) cannot be had here."""
     report = examine()

@@ -37,9 +37,10 @@ static void wait_for(_Atomic uint32_t *word, uint32_t while_it_is, const struct 
 }
 static void wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0); }
 
-static void look(edm_board *b) {
-    edm_region *r = b->region;
-    edm_figures *f = &b->now;
+void edm_figures_of(edm_region *r, edm_figures *f) {
+    f->page_size = r->page_size;
+    f->faults_mode = (uint32_t)r->monitor;
+    f->has_lpet = (uint32_t)r->has_lpet;
     edm_region_stats(r, &f->policy, &f->runtime, &f->store);
     edm_lock_take(&r->lock);
     f->config = *edm_config_of(r->pager);
@@ -61,7 +62,7 @@ static void *answer(void *board) {
             wait_for(&s->asked, asked, NULL);
             continue;
         }
-        look(b);
+        edm_figures_of(b->region, &b->now);
         atomic_fetch_add(&s->writing, 1); /* readers that copy meanwhile copy again */
         s->figures = b->now;
         atomic_fetch_add(&s->writing, 1);
@@ -100,9 +101,6 @@ int edm_board_open(edm_region *r, const char *name, const char *url) {
     if (!b) return -ENOMEM;
     b->region = r;
     b->now.pid = (uint32_t)getpid();
-    b->now.page_size = r->page_size;
-    b->now.faults_mode = (uint32_t)r->monitor;
-    b->now.has_lpet = (uint32_t)r->has_lpet;
     copy_text(b->now.name, sizeof b->now.name, name);
     copy_text(b->now.url, sizeof b->now.url, url);
     int error = make(b);

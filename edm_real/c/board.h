@@ -39,6 +39,7 @@ void edm_board_latency(const edm_figures *now, const edm_figures *before, edm_la
 /* cffi-end */
 
 typedef struct edm_board edm_board;
+void edm_figures_of(edm_region *r, edm_figures *out); /* all but pid, name and url */
 void edm_board_close(edm_board *b); /* NULL: nothing to do */
 
 #endif
