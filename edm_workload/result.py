@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edm_policy.errors import EdmError
 from edm_workload.metadata import collect
@@ -187,7 +188,7 @@ def rows_table(
         heading = HEADINGS.get(name, name)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row.get(name)) for name in names))
+        table.add_row(*(Text(cell(row.get(name))) for name in names))  # [brackets] are no markup
     return table
 
 

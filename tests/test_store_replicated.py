@@ -41,6 +41,7 @@ def test_wrong_bytes_of_one_member_are_got_from_the_other() -> None:
 def test_write_all_fails_where_a_living_member_is_full() -> None:
     with Store("replicated:mem:,mem:?cap=16KiB", 8) as store:
         assert store.put(range(8), random_pages(8)) == [0] * 4 + [-errno.ENOSPC] * 4
+        assert store.get(range(8))[1] == [0] * 4 + [-errno.ENOENT] * 4  # none, not what failed
 
 
 @pytest.mark.redis

@@ -281,6 +281,7 @@ def test_replicated_over_striped_goes_on_with_the_half_that_lives(
     [
         ("striped:", "striped:URL,URL"),
         ("striped:mem:,nowhere:", "unknown store 'nowhere'"),
+        ("striped:[shaped:p50=1ms,mem:,mem:", "brackets go in pairs"),
         ("striped:mem:?patience=2m", "patience=120us"),
         ("striped:mem:?threads=99", "threads must be 1 to 16"),
         ("striped:" + ",".join(["mem:"] * 17), "16 members at most"),

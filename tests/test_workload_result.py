@@ -7,7 +7,15 @@ from rich.console import Console
 from edm_policy.errors import EdmError
 from edm_workload import Result
 from edm_workload.metadata import collect, load_label, redact
-from edm_workload.result import frame, load, load_document, print_table, rows_table, save
+from edm_workload.result import (
+    frame,
+    load,
+    load_document,
+    print_table,
+    rows_table,
+    save,
+    table_console,
+)
 
 KEYS = (
     "driver workload evict prefetch observe store faults_mode threads pages low high limit refs "
@@ -106,6 +114,11 @@ def test_table_shows_figures_and_gaps():
 def test_table_of_nothing():
     assert rows_table([], ["a"]).row_count == 0
     assert "driver" in rendered([])
+
+
+def test_a_store_s_brackets_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    table_console().print(rows_table([{"store": "striped:[shaped:p50=1us,mem:],mem:"}]))
+    assert "striped:[shaped:p50=1us,mem:],mem:" in capsys.readouterr().out
 
 
 def test_metadata_says_what_a_reader_needs():

@@ -14,6 +14,11 @@ edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, c
         size_t n = strlen(kinds[i]->prefix);
         if (!strncmp(url, kinds[i]->prefix, n)) return kinds[i]->open(url + n, page_size, pages, why, why_size);
     }
+    if (*url == '[') {
+        snprintf(why, why_size, "store: a URL begins with '['; brackets go in pairs around the members of replicated: and "
+                 "striped:, as in striped:[shaped:p50=1ms,mem:],mem:");
+        return NULL;
+    }
     /* What follows the scheme may be a password. */
     int at = snprintf(why, why_size, "unknown store '%.*s'; there are:", (int)strcspn(url, ":+@"), url);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && at >= 0 && (size_t)at < why_size; i++)
