@@ -2,8 +2,9 @@
  * front of any store.
  *
  * A call takes one round trip: a lognormal through p50 and p99, and the time its pages occupy
- * the link, one call after the other (gbit). Then the inner store is asked. What may go wrong,
- * each with a probability, drawn anew for every call or page:
+ * the link, one call after the other (gbit; pages that are put go one way, those that are got the other).
+ * Then the inner store is asked. What may go wrong, each with a probability, drawn anew for every call
+ * or page:
  *
  *   loss   a message is lost; it comes after a retransmission more (200 ms, TCP's least)
  *   hang   the call gets no answer before its deadline
@@ -33,7 +34,7 @@ struct shaped {
     edm_store *inner;
     uint64_t p50_ns, p99_ns, seed;
     double gbit, loss, fail, flip, hang, sigma;
-    _Atomic uint64_t draws, link_free_ns, errors;
+    _Atomic uint64_t draws, errors, up_free_ns, down_free_ns; /* when the last call's pages are through */
 };
 
 static uint64_t draw(struct shaped *s) {
@@ -51,12 +52,12 @@ static double round_trip_ns(struct shaped *s) {
     return (double)s->p50_ns * exp(s->sigma * normal);
 }
 
-/* When `bytes`, sent now, are through the link. */
-static uint64_t through_link(struct shaped *s, uint64_t now, uint64_t bytes) {
-    if (s->gbit == 0) return now;
-    uint64_t wire = (uint64_t)((double)bytes * 8.0 / s->gbit), free = s->link_free_ns, end;
+/* When `bytes`, sent now, are through the link's one way. */
+static uint64_t through(const struct shaped *s, _Atomic uint64_t *free_ns, uint64_t now, uint64_t bytes) {
+    if (s->gbit == 0 || !bytes) return now;
+    uint64_t wire = (uint64_t)((double)bytes * 8.0 / s->gbit), free = *free_ns, end;
     do end = (free > now ? free : now) + wire;
-    while (!atomic_compare_exchange_weak(&s->link_free_ns, &free, end));
+    while (!atomic_compare_exchange_weak(free_ns, &free, end));
     return end;
 }
 
@@ -74,8 +75,9 @@ static void wait_until(uint64_t when) {
 }
 
 /* The way there and back. 0, or -ETIMEDOUT at the deadline (0: none is set). */
-static int travel(struct shaped *s, uint64_t bytes, uint64_t deadline_ns) {
-    uint64_t now = edm_now_ns(), when = through_link(s, now, bytes) + (uint64_t)round_trip_ns(s);
+static int travel(struct shaped *s, uint64_t up, uint64_t down, uint64_t deadline_ns) {
+    uint64_t now = edm_now_ns(), when = through(s, &s->up_free_ns, now, up);
+    when = through(s, &s->down_free_ns, when, down) + (uint64_t)round_trip_ns(s);
     while (happens(s, s->loss)) when += RETRANSMIT_NS;
     int late = deadline_ns && (when > deadline_ns || happens(s, s->hang));
     wait_until(late ? deadline_ns : when);
@@ -86,7 +88,9 @@ typedef int (*call)(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadlin
 
 /* Pages that fail are not asked for; the others are, in runs. */
 static int ask(struct shaped *s, call fn, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
-    int error = travel(s, edm_io_bytes(&s->base, io, n), deadline_ns), failed = 0;
+    uint64_t bytes = edm_io_bytes(&s->base, io, n);
+    const edm_store_ops *inner = s->inner->ops;
+    int error = travel(s, fn == inner->put ? bytes : 0, fn == inner->get ? bytes : 0, deadline_ns), failed = 0;
     for (uint32_t i = 0; i < n; i++) io[i].result = error ? error : happens(s, s->fail) ? -EIO : 0;
     for (uint32_t i = 0, run; i < n; i += run ? run : 1) {
         for (run = 0; i + run < n && !io[i + run].result; run++) {}
@@ -120,7 +124,7 @@ static int del(edm_store *base, edm_store_io *io, uint32_t n, uint64_t deadline_
 
 static int sync_inner(edm_store *base, uint64_t deadline_ns) {
     struct shaped *s = (struct shaped *)base;
-    int error = travel(s, 0, deadline_ns);
+    int error = travel(s, 0, 0, deadline_ns);
     return error ? error : s->inner->ops->sync(s->inner, deadline_ns);
 }
 
