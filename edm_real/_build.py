@@ -29,6 +29,7 @@ OPTIONAL = {
     "liblz4": "EDM_HAVE_LZ4",
     "libcrypto": "EDM_HAVE_CRYPTO",
     "liburing": "EDM_HAVE_URING",
+    "libssl": "EDM_HAVE_SSL",
 }
 
 

@@ -195,6 +195,7 @@ def examine() -> Report:
             _store("lz4+mem:", "lz4+mem:", "liblz4-dev"),
             _store("sealed:", "sealed:", "libssl-dev"),
             _uring(),
+            _store("rediss://", "rediss://127.0.0.1:1/0", "libssl-dev"),
         ]
     findings += [
         _tool("gcc", "gcc", "gcc", "bench shows no row of the bare floor"),

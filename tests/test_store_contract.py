@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from edm_real._core import ffi, lib
 
+from tests.certificates import Certificates
 from tests.servers import Cluster, Server
 from tests.store import PAGE, UNTOUCHED, Pages, Store, random_pages, store_or_skip, text_pages
 
@@ -44,6 +45,7 @@ URLS = [
 REDIS = [
     "redis-cluster://127.0.0.1:{cluster}/?prefix=in%cluster",
     "replicated:[redis-cluster://127.0.0.1:{cluster}/],mem:",
+    "rediss://127.0.0.1:{tls}/0?ca={ca}",
     "redis://127.0.0.1:{port}/0",
     "redis+unix://{socket}?db=3&prefix=other",
     "shaped:p50=100us,redis://127.0.0.1:{port}/1",
@@ -57,6 +59,17 @@ REDIS = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with Server() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def tls(made: Certificates) -> Iterator[Server]:
+    with made.server() as started:
         yield started
 
 
@@ -75,6 +88,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param in REDIS:
         if "{cluster}" in request.param:
             values["cluster"] = request.getfixturevalue("cluster").servers[0].port
+        if "{tls}" in request.param:
+            values["tls"] = request.getfixturevalue("tls").option("--tls-port")
+            values["ca"] = request.getfixturevalue("made")["ca.pem"]
         running = request.getfixturevalue("server")
         values |= {"port": running.port, "socket": running.socket}
     with store_or_skip(request.param.format(**values), PAGES) as s:

@@ -216,11 +216,13 @@ uint32_t edm_redis_cluster_unserved(const edm_redis_cluster *k) {
     return n;
 }
 
-int edm_redis_cluster_open(edm_redis_cluster *k, const edm_redis_url *url) {
+int edm_redis_cluster_open(edm_redis_cluster *k, const edm_redis_url *url, char *why, size_t why_size) {
     uint32_t room = url->scheme.is_cluster ? EDM_REDIS_NODES : 1;
     k->node = calloc(room, sizeof *k->node); /* address space, for most of them */
+    snprintf(why, why_size, "store redis: out of memory");
     if (!k->node) return -ENOMEM;
     edm_redis_login_of(url, &k->login);
+    if (url->scheme.is_tls && !(k->login.tls = edm_tls_open(url->ca, url->cert, url->key, why, why_size))) return -EINVAL;
     memset((void *)k->slot, url->scheme.is_cluster ? EDM_REDIS_NO_NODE : 0, sizeof k->slot);
     for (uint32_t i = 0; i < room; i++) edm_redis_node_open(&k->node[i], i < url->hosts ? &url->host[i] : &url->host[0]);
     k->nodes = k->seeds = url->hosts;
@@ -230,6 +232,7 @@ int edm_redis_cluster_open(edm_redis_cluster *k, const edm_redis_url *url) {
 void edm_redis_cluster_close(edm_redis_cluster *k) {
     uint32_t room = k->nodes;
     for (uint32_t i = 0; k->node && i < room; i++) edm_redis_node_close(&k->node[i]);
+    edm_tls_close(k->login.tls);
     explicit_bzero(&k->login, sizeof k->login);
     free(k->node);
     k->node = NULL;

@@ -32,7 +32,8 @@ typedef struct edm_redis_cluster {
     int opening;                            /* host names are looked up: not in fault handlers */
 } edm_redis_cluster;
 
-int edm_redis_cluster_open(edm_redis_cluster *k, const edm_redis_url *url);
+/* 0, or -errno with one line in `why`. */
+int edm_redis_cluster_open(edm_redis_cluster *k, const edm_redis_url *url, char *why, size_t why_size);
 void edm_redis_cluster_close(edm_redis_cluster *k);
 /* CRC16 (XMODEM) of n bytes more. */
 uint16_t edm_redis_crc16(uint16_t crc, const char *bytes, size_t n);

@@ -59,7 +59,8 @@ int edm_redis_connect(const edm_redis_node *n, const edm_redis_login *login, edm
                       edm_reply *said) {
     said->line[0] = '\0';
     if (c->fd >= 0) return 0;
-    int error = edm_resp_connect(c, (const struct sockaddr *)&n->at.address, n->at.length, deadline_ns);
+    int error = login->tls ? edm_tls_connect(login->tls, c, &n->at, deadline_ns)
+                           : edm_resp_connect(c, (const struct sockaddr *)&n->at.address, n->at.length, deadline_ns);
     struct iovec v = {(void *)login->text, login->bytes};
     if (!error && login->bytes) error = edm_resp_send(c, &v, 1, deadline_ns);
     for (uint32_t i = 0; i < login->replies && !error; i++) {

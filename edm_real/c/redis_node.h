@@ -9,11 +9,13 @@
 #include "redis_url.h"
 #include "resp.h"
 #include "sync.h"
+#include "tls.h"
 
 enum { EDM_REDIS_CONNECTIONS = 16 };
 
-typedef struct edm_redis_login { /* AUTH and SELECT, as they are sent */
-    char text[4 * EDM_REDIS_NAME];
+typedef struct edm_redis_login { /* how a connection begins */
+    edm_tls *tls;                 /* NULL: plain */
+    char text[4 * EDM_REDIS_NAME]; /* AUTH and SELECT, as they are sent */
     uint32_t bytes, replies;
 } edm_redis_login;
 

@@ -139,8 +139,14 @@ static int read_socket(const char *text, size_t n, edm_redis_url *u, char *why, 
 
 int edm_redis_url_read(const char *rest, edm_redis_scheme scheme, edm_redis_url *u, char *why, size_t why_size) {
     char file[EDM_URL_TEXT_MAX] = "";
-    edm_url_option last = {scheme.is_cluster ? "wait" : "db", EDM_URL_COUNT, scheme.is_cluster ? &u->wait : &u->db};
-    edm_url_option options[] = {{"prefix", EDM_URL_TEXT, u->prefix}, {"auth", EDM_URL_TEXT, file}, last, {0}};
+    edm_url_option options[8] = {{"prefix", EDM_URL_TEXT, u->prefix}, {"auth", EDM_URL_TEXT, file}};
+    edm_url_option *next = options + 2;
+    *next++ = (edm_url_option){scheme.is_cluster ? "wait" : "db", EDM_URL_COUNT, scheme.is_cluster ? &u->wait : &u->db};
+    if (scheme.is_tls) {
+        *next++ = (edm_url_option){"ca", EDM_URL_TEXT, u->ca};
+        *next++ = (edm_url_option){"cert", EDM_URL_TEXT, u->cert};
+        *next++ = (edm_url_option){"key", EDM_URL_TEXT, u->key};
+    }
     size_t n = strcspn(rest, "?");
     const char *at = memrchr(rest, '@', n);
     memset(u, 0, sizeof *u);
@@ -150,6 +156,10 @@ int edm_redis_url_read(const char *rest, edm_redis_scheme scheme, edm_redis_url 
     if (edm_url_options(rest + n + (rest[n] == '?'), options, scheme.name, why, why_size)) return -EINVAL;
     if (strlen(u->prefix) >= EDM_REDIS_PREFIX || strpbrk(u->prefix, "{}")) { /* braces would choose the slot */
         snprintf(why, why_size, "store %s: prefix has %d bytes at most, and no braces", scheme.name, EDM_REDIS_PREFIX - 1);
+        return -EINVAL;
+    }
+    if (*u->key && !*u->cert) {
+        snprintf(why, why_size, "store %s: key=FILE goes with cert=FILE, the client's certificate", scheme.name);
         return -EINVAL;
     }
     if (*file && read_login_file(file, u, why, why_size)) return -EINVAL;

@@ -24,6 +24,7 @@ typedef struct edm_redis_url {
     char user[EDM_REDIS_NAME], password[EDM_REDIS_NAME];
     char where[EDM_REDIS_NAME]; /* "redis://host:port/db", for messages: no password in it */
     char prefix[EDM_REDIS_NAME];
+    char ca[EDM_REDIS_NAME], cert[EDM_REDIS_NAME], key[EDM_REDIS_NAME]; /* TLS: files, or "" */
     uint64_t db, wait;          /* wait: replicas that must have a page before a put is answered (a cluster) */
     edm_redis_host host[EDM_REDIS_HOSTS];
     uint32_t hosts;             /* one, but for a cluster */

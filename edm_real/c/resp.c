@@ -37,14 +37,24 @@ static int ready(int fd, short events, uint64_t deadline_ns) {
     }
 }
 
-int edm_resp_connect(edm_resp *c, const struct sockaddr *address, socklen_t length, uint64_t deadline_ns) {
-    int one = 1, error = 0;
-    socklen_t size = sizeof error;
+void edm_resp_no_delay(int fd) {
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+int edm_resp_adopt(edm_resp *c, int fd) {
     c->have = c->used = 0;
     c->usual_ns = 0;
-    c->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    c->fd = fd;
+    return 0;
+}
+
+int edm_resp_connect(edm_resp *c, const struct sockaddr *address, socklen_t length, uint64_t deadline_ns) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    edm_resp_adopt(c, socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (c->fd < 0) return -errno;
-    if (address->sa_family != AF_UNIX) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (address->sa_family != AF_UNIX) edm_resp_no_delay(c->fd);
     if (!connect(c->fd, address, length)) return 0;
     if (errno != EINPROGRESS) return fail(c, -errno);
     error = ready(c->fd, POLLOUT, deadline_ns);

@@ -32,6 +32,8 @@ typedef struct edm_reply {
 
 /* 0 or -errno. */
 int edm_resp_connect(edm_resp *c, const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
+int edm_resp_adopt(edm_resp *c, int fd); /* a connection that somebody else made; 0 */
+void edm_resp_no_delay(int fd);
 void edm_resp_close(edm_resp *c);
 /* Sends all of it; changes the vectors. */
 int edm_resp_send(edm_resp *c, struct iovec *v, int n, uint64_t deadline_ns);

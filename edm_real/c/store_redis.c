@@ -95,6 +95,23 @@ static const char *info_of(const char *info, const char *name) {
     return at ? at + strlen(name) : "";
 }
 
+/* 1, with `why`: it was TLS. */
+static int tls_refusal(const edm_redis *r, char *why, size_t why_size) {
+    const char *where = r->url.where;
+    char words[200] = "";
+    if (r->cluster.login.tls) edm_tls_words(r->cluster.login.tls, words, sizeof words);
+    if (!*words) return 0;
+    if (strstr(words, "alert"))
+        snprintf(why, why_size, "store %s: the server refuses TLS as it is (%s); a client's certificate is given with "
+                 "?cert=FILE&key=FILE", where, words);
+    else if (strstr(words, "mismatch"))
+        snprintf(why, why_size, "store %s: its certificate is another host's (%s); write the name that is in it", where, words);
+    else
+        snprintf(why, why_size, "store %s: its certificate cannot be trusted (%s); ?ca=FILE names the one that signed it", where,
+                 words);
+    return 1;
+}
+
 /* 0, or -1 with `why`: the server may not be used. */
 static int look_at_server(edm_redis *r, edm_resp *c, uint64_t deadline, char *why, size_t why_size) {
     static char ask_info[] = "*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n*2\r\n$4\r\nINFO\r\n$7\r\ncluster\r\n";
@@ -105,8 +122,10 @@ static int look_at_server(edm_redis *r, edm_resp *c, uint64_t deadline, char *wh
     if (!error) error = edm_resp_read(c, &reply, info, sizeof info - 1, deadline);
     if (!error) error = edm_resp_read(c, &other, cluster, sizeof cluster - 1, deadline);
     const char *policy = info_of(info, "\nmaxmemory_policy:"), *where = r->url.where;
+    if (error && tls_refusal(r, why, why_size)) return -1;
     if (error) {
-        snprintf(why, why_size, "store %s: %s; is it a redis or valkey server?", where, strerror(-error));
+        snprintf(why, why_size, "store %s: %s; is it a redis or valkey server? (one that speaks TLS: rediss://)", where,
+                 strerror(-error));
     } else if (reply.type == '-' && !strncmp(reply.line, "NOAUTH", 6)) {
         snprintf(why, why_size, "store %s: it wants a password; write %s://user:password@... or ?auth=FILE", where,
                  r->url.scheme.name);
@@ -124,6 +143,7 @@ static int look_at_server(edm_redis *r, edm_resp *c, uint64_t deadline, char *wh
 
 static void refusal(const edm_redis *r, int error, const edm_reply *said, char *why, size_t why_size) {
     const char *where = r->url.where;
+    if (tls_refusal(r, why, why_size)) return;
     if (error == -EACCES && !strncmp(said->line, "NOAUTH", 6))
         snprintf(why, why_size, "store %s: it wants a password; write %s://user:password@... or ?auth=FILE", where,
                  r->url.scheme.name);
@@ -135,6 +155,9 @@ static void refusal(const edm_redis *r, int error, const edm_reply *said, char *
     else if (error == -ENODATA)
         snprintf(why, why_size, "store %s: no node of this cluster serves any keys; make one: redis-cli --cluster create ...",
                  where);
+    else if (error == -ETIMEDOUT && r->url.scheme.is_tls)
+        snprintf(why, why_size, "store %s: no answer; if this port does not speak TLS, write redis://%s:%s/%llu", where,
+                 r->url.host[0].name, r->url.host[0].port, (unsigned long long)r->url.db);
     else if (*said->line)
         snprintf(why, why_size, "store %s: the server says: %.120s", where, said->line);
     else
@@ -190,8 +213,7 @@ static edm_store *open_redis(const char *rest, edm_redis_scheme scheme, uint32_t
     int error = edm_redis_url_read(rest, scheme, &r->url, why, why_size);
     r->stem_n = (size_t)snprintf(r->stem, sizeof r->stem, "%.*s:%016llx:", EDM_REDIS_PREFIX, r->url.prefix,
                                  (unsigned long long)epoch);
-    if (!error && (error = edm_redis_cluster_open(&r->cluster, &r->url)))
-        snprintf(why, why_size, "store redis: out of memory");
+    if (!error) error = edm_redis_cluster_open(&r->cluster, &r->url, why, why_size);
     deadline = edm_now_ns() + OPEN_NS;
     if (!error) error = scheme.is_cluster ? try_cluster(r, deadline, why, why_size) : try_server(r, 0, deadline, why, why_size);
     if (error) {
@@ -215,9 +237,7 @@ static edm_store *open_cluster(const char *rest, uint32_t page_size, uint64_t pa
 }
 
 static edm_store *open_tls(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
-    (void)rest, (void)page_size, (void)pages;
-    snprintf(why, why_size, "store rediss: TLS is not supported; run stunnel or ghostunnel here, and use redis://127.0.0.1:port");
-    return NULL;
+    return open_redis(rest, (edm_redis_scheme){.name = "rediss", .is_tls = 1}, page_size, pages, why, why_size);
 }
 
 const edm_store_kind edm_store_redis = {"redis://", "redis://[user:password@]host:port/db[?prefix=edm&auth=FILE]",
@@ -225,4 +245,4 @@ const edm_store_kind edm_store_redis = {"redis://", "redis://[user:password@]hos
 const edm_store_kind edm_store_redis_unix = {"redis+unix://", "redis+unix:///path[?db=0]", open_unix};
 const edm_store_kind edm_store_redis_cluster = {"redis-cluster://", "redis-cluster://host:port[,host:port]/[?wait=1]",
                                                 open_cluster};
-const edm_store_kind edm_store_redis_tls = {"rediss://", "", open_tls};
+const edm_store_kind edm_store_redis_tls = {"rediss://", "rediss://host:port/db[?ca=FILE&cert=FILE&key=FILE]", open_tls};
