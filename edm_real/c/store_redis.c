@@ -123,7 +123,9 @@ static int look_at_server(edm_redis *r, edm_resp *c, uint64_t deadline, char *wh
     if (!error) error = edm_resp_read(c, &other, cluster, sizeof cluster - 1, deadline);
     const char *policy = info_of(info, "\nmaxmemory_policy:"), *where = r->url.where;
     if (error && tls_refusal(r, why, why_size)) return -1;
-    if (error) {
+    if (error && r->url.scheme.is_tls) { /* the alert that says so may be lost with the connection */
+        snprintf(why, why_size, "store %s: %s; if it wants a client's certificate: ?cert=FILE&key=FILE", where, strerror(-error));
+    } else if (error) {
         snprintf(why, why_size, "store %s: %s; is it a redis or valkey server? (one that speaks TLS: rediss://)", where,
                  strerror(-error));
     } else if (reply.type == '-' && !strncmp(reply.line, "NOAUTH", 6)) {
