@@ -1,8 +1,10 @@
 """compare: one experiment in the simulator and on real memory, and how far they are apart.
 
-The two worlds run interleaved, several times, so that a machine whose speed drifts
-drifts for both. Beside every error stands the real runs' own repeat error: no model can
-be told apart from the machine below it.
+Real runs are repeated, and between them the calibration's anchor (a short run of its own, which
+knows nothing of the experiment): a machine whose speed drifts drifts for both worlds, as the
+simulator's costs are scaled by it. Beside every error stands the real runs' own repeat error: no
+model can be told apart from the machine below it. A real run during which other programs took a
+core away is made again.
 """
 
 from __future__ import annotations
@@ -16,11 +18,25 @@ import pandas as pd
 
 import edm_real
 import edm_sim
+from edm_lab.calibration import drift, inner_store
+from edm_real.calibrate import Watch, anchor_ns
+from edm_sim import Costs
 from edm_workload import Experiment, Result
+from edm_workload.calibration import Calibration
 from edm_workload.result import LATENCY_KEYS
 
 COUNTS = ("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks", "clean_drops")
 LATENCIES = tuple(f"latency_us_{k}" for k in LATENCY_KEYS if k not in ("p999", "max"))
+COMPONENTS = (
+    *("arrive", "decide", "ring", "get", "install", "return", "wait", "reclaim", "core"),
+    *("program", "lpet"),
+)
+"""Where the time goes: of a fault, from touch to return; waiting for a page in somebody's hands,
+reclaiming in the fault, waiting for a core in it; the program itself; and LPET, beside."""
+
+OTHERS, AGAIN = 0.15, 2
+"""Cores that other programs may use during a real run; how often one is made again, at most."""
+
 METRICS = (*COUNTS, "elapsed_s", *LATENCIES)
 
 
@@ -37,12 +53,18 @@ class Comparison:
 
     simulated, real: the runs, in order. frame: one row a metric with the medians of both
     worlds, `error` = sim / real - 1, and `repeat_error` = half the spread of the real runs
-    over their median.
+    over their median. calibration: what the simulator drew from (None: its cost table's numbers),
+    at `scale` times its speed. components: seconds by component (columns sim and real), of one
+    more real run that counted them. disturbed: real runs that were made again.
     """
 
     experiment: Experiment
     simulated: list[Result]
     real: list[Result]
+    calibration: Calibration | None = None
+    scale: float = 1.0
+    components: pd.DataFrame | None = None
+    disturbed: int = 0
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -68,6 +90,11 @@ class Comparison:
         return {str(k): float(v) for k, v in self.frame["error"].items()}
 
     @property
+    def repeat_errors(self) -> dict[str, float]:
+        """Of the real runs among themselves, by metric: half their spread over the median."""
+        return {str(k): float(v) for k, v in self.frame["repeat_error"].items()}
+
+    @property
     def verified(self) -> bool:
         """Every real run found its pages' contents as written."""
         return all(r.verified for r in self.real)
@@ -86,17 +113,53 @@ def _relative(difference: float, base: float) -> float:
 
 
 def compare(
-    experiment: Experiment, repeats: int = 3, progress: Callable[[str], None] | None = None
+    experiment: Experiment,
+    repeats: int = 3,
+    progress: Callable[[str], None] | None = None,
+    calibration: Calibration | None = None,
+    components: bool = False,
 ) -> Comparison:
-    """Runs the experiment `repeats` times in each world, in turn."""
-    simulated: list[Result] = []
+    """Runs the experiment in both worlds, on real memory `repeats` times.
+
+    calibration: measured on this machine, in this state; None: the simulator's cost table.
+    components: one more real run tells where its time went. The same experiment and costs give
+    the same simulated run, so there is one.
+    """
+    say = progress or (lambda text: None)
     real: list[Result] = []
-    for i in range(repeats):
-        for world, run, results in (
-            ("simulator", edm_sim.run, simulated),
-            ("real memory", edm_real.run, real),
-        ):
-            if progress:
-                progress(f"run {i + 1} of {repeats}: {world}")
-            results.append(run(experiment))
-    return Comparison(experiment, simulated, real)
+    anchors: list[float] = []
+    disturbed = 0
+    # A store's server is somebody else's processor time, too, and belongs to the run.
+    alone = inner_store(experiment.store.url).startswith(("mem:", "file:", "zstd", "lz4"))
+    while len(real) < repeats:
+        say(f"run {len(real) + 1} of {repeats}: real memory")
+        watch = Watch()
+        if calibration:
+            anchors.append(anchor_ns(len(anchors) + 1))
+        result = edm_real.run(experiment)
+        if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
+            disturbed += 1
+            continue
+        real.append(result)
+    scale = drift(calibration, anchors) if calibration else 1.0
+    say("simulator")
+    costs = Costs.of(calibration, scale) if calibration else None
+    simulated = [edm_sim.run(experiment, costs=costs)]
+    parts = None
+    if components:
+        say("one more real run, counting where its time goes")
+        parts = _components(simulated[0], edm_real.run(experiment, components=True))
+    return Comparison(experiment, simulated, real, calibration, scale, parts, disturbed)
+
+
+def _components(sim: Result, real: Result) -> pd.DataFrame:
+    """Seconds by component; `program` is what is left of all threads' time: hits."""
+    columns = {}
+    for world, result in (("sim", sim), ("real", real)):
+        spent = dict(result.extra.get("components_s", {}))
+        in_faults = sum(s for name, s in spent.items() if name != "lpet")
+        spent["program"] = max(0.0, result.elapsed_s * result.threads - in_faults)
+        columns[world] = spent
+    frame = pd.DataFrame(columns, index=list(COMPONENTS)).fillna(0.0)
+    frame["difference"] = frame["sim"] - frame["real"]
+    return frame

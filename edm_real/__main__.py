@@ -1,4 +1,4 @@
-"""python -m edm_real: doctor, bench, replay, run, top."""
+"""python -m edm_real: doctor, bench, replay, run, calibrate, top."""
 
 from __future__ import annotations
 
@@ -122,6 +122,28 @@ def run_command(args: argparse.Namespace) -> int:
     return finished.code
 
 
+def calibrate_command(args: argparse.Namespace) -> int:
+    from edm_real import calibrate, doctor
+    from edm_workload.result import rows_table, table_console
+
+    doctor.require()
+    stores = [*calibrate.STORES, *args.store]
+    with Progress(args.quiet) as progress:
+        found = calibrate.calibrate(stores, args.quick, progress)
+    found.save(args.output)
+    table_console().print(rows_table(calibrate.summary(found)))
+    m = found.metadata
+    print(f"\n{args.output}: {found.name()}, {m['seconds']:.0f} s")
+    if m["noisy"]:
+        print(
+            f"warning: a noisy machine: repeats of one run differ by {found.repeat_error:.1%}, and "
+            f"other programs used {m['others']:.2f} cores; errors below that mean nothing.\n"
+            "  fix:  end what else runs, and calibrate again",
+            file=sys.stderr,
+        )
+    return 0
+
+
 def top_command(args: argparse.Namespace) -> int:
     from edm_real import top
 
@@ -214,6 +236,17 @@ def _parser() -> argparse.ArgumentParser:
     add_output_options(run)
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROG ARGS")
     run.set_defaults(run=run_command)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="what this machine's primitives cost, for the simulator"
+    )
+    calibrate.add_argument("-o", "--output", default="calibration.json", metavar="FILE")
+    calibrate.add_argument("--quick", action="store_true", help="a quarter of a minute")
+    calibrate.add_argument(
+        "--store", action="append", default=[], metavar="URL", help="a further store to measure"
+    )
+    calibrate.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    calibrate.set_defaults(run=calibrate_command)
 
     top = commands.add_parser("top", help="live figures of a process's regions")
     top.add_argument("pid", type=int, metavar="PID")

@@ -14,8 +14,10 @@ from edm_policy import save_log
 from edm_policy.errors import EdmError
 from edm_policy.log import RECORD
 from edm_real.region import ReplayRegion
+from edm_real.spans import components_s
 from edm_real.store_url import shaped
 from edm_workload import Experiment, Result
+from edm_workload.experiment import Workload
 
 _MORE = ("waits", "retries", "write_faults", "wakes", "marks", "poisoned", "discards")
 _KEYS = {f.name for f in fields(Result)}
@@ -26,13 +28,15 @@ def run(
     *,
     log: str | Path | None = None,
     resident: bool = False,
+    components: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Replays the experiment's trace over a region of real memory.
 
     Every access is checked against what was written, and at the end every page (verified).
     log: a file for the decision log. resident: all pages are brought in first, outside of
-    what is timed and counted (the all-local reference). on_progress(done, total) is called
+    what is timed and counted (the all-local reference). components: where the time goes is
+    counted too (some percent slower), as extra["components_s"]. on_progress(done, total) is called
     some times a second. Raises EdmError for what cannot be.
     """
     sizes, policy, workload = experiment.resolve(), experiment.policy, experiment.workload
@@ -59,6 +63,8 @@ def run(
     ) as region:
         if resident:
             region.prefault(write=True)
+        if components:
+            region.measure()
 
         def replay() -> dict[str, Any]:
             return region.replay(
@@ -72,8 +78,9 @@ def run(
                 region.log_to(records)
                 values = replay()
                 region.log_to(None)
-                _save(log, region, records, workload.trace)
+                _save(log, region, records, workload)
         store_stats = region.stats()["store_stats"]
+        spent = components_s(region.spans()) if components else None
     if lost := values["extra"]["lost"]:
         raise EdmError(
             f"{lost} references found no room in local memory until the deadline: store "
@@ -81,11 +88,13 @@ def run(
         )
     extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
     extra["store_stats"] = store_stats
+    if spent:
+        extra["components_s"] = spent
     values |= {"workload": workload.trace, "evict": policy.evict, "prefetch": policy.prefetch}
     return Result(**{k: v for k, v in values.items() if k in _KEYS}, extra=extra)
 
 
-def _save(path: str | Path, region: ReplayRegion, records: Any, workload: str) -> None:
+def _save(path: str | Path, region: ReplayRegion, records: Any, workload: Workload) -> None:
     records.seek(0)
     try:
         save_log(
@@ -93,7 +102,8 @@ def _save(path: str | Path, region: ReplayRegion, records: Any, workload: str) -
             region.config,
             np.frombuffer(records.read(), RECORD),
             driver="real",
-            workload=workload,
+            workload=workload.trace,
+            threads=workload.threads,
         )
     except OSError as error:
         raise EdmError(f"{path}: cannot write the log ({error.strerror or error})") from error

@@ -76,6 +76,44 @@ def read(raw: Any) -> Iterator[Span]:
                     )
 
 
+COMPONENTS = {
+    **{"arrive": "arrive", "lock": "decide", "decide": "decide", "wake": "ring", "get": "get"},
+    **dict.fromkeys(("check", "zero", "install", "rescue", "protect"), "install"),
+    **dict.fromkeys(("conclude", "drain"), "install"),
+    **{"page_wait": "wait", "room": "reclaim", "return": "return"},
+}
+"""A fault's spans as the components that the simulator tells apart."""
+
+PREEMPTED_NS = 300_000.0
+"""A component of a fault that took longer had to wait for its core."""
+
+
+def components_s(spans: list[Span]) -> dict[str, float]:
+    """Seconds of all threads in faults by component, of LPET at work as `lpet`, and as `core`
+    what threads waited for a core while they were in one of the others."""
+    found: dict[str, float] = {}
+
+    def add(name: str, ns: float) -> None:
+        found[name] = found.get(name, 0.0) + ns / 1e9
+
+    for s in spans:
+        if s.role == "lpet":
+            if s.kind != "late":
+                add("lpet", s.sum_ns)
+            continue
+        name = COMPONENTS.get(s.kind)
+        if name is None:
+            continue  # within `reclaim`
+        late = 0.0
+        if name not in ("wait", "reclaim", "get"):
+            slow = s.values_ns > PREEMPTED_NS
+            late = float((s.values_ns * s.counts)[slow].sum())
+        add(name, max(0.0, s.sum_ns - late))
+        if late:
+            add("core", late)
+    return found
+
+
 def table(spans: Iterator[Span] | list[Span]) -> pd.DataFrame:
     """A row a role and kind: count, pages, total_ms, mean_us."""
     rows = [(s.role, s.kind, s.count, s.pages, s.sum_ns / 1e6) for s in spans]

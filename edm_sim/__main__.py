@@ -52,9 +52,10 @@ def _run(args: argparse.Namespace) -> None:
     experiment = experiment_from_args(args)
     note_caveats([experiment])
     result = run(experiment, log=args.log)
+    costs = experiment.sim.calibration or "the cost table"
     if args.output:
         save(args.output, [result], metadata)
-    print_table([result], COLUMNS, title="simulated")
+    print_table([result], COLUMNS, title=f"simulated, costs: {costs}")
 
 
 def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

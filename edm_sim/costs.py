@@ -1,15 +1,20 @@
 """What a fault and an eviction cost on the machine itself, apart from store and network.
 
 The defaults are the medians of docs/measurements.md (Linux 6.18, two virtual x86-64 cores,
-calm); a calibration replaces them (Costs(**measured)). Trust their ratios: on a loaded
-machine waking a thread costs a tenth of what it does here, and everything else more.
+calm): one number each, whatever goes on beside. Trust their ratios: on a loaded machine waking
+a thread costs a tenth of what it does here, and everything else more. Costs.of(calibration)
+draws from what was measured on a machine instead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 from edm_policy.errors import UsageError
+from edm_workload import Experiment
+from edm_workload.calibration import Calibration, Strata, load, mean_of
 from edm_workload.units import refuse_unknown
 
 
@@ -17,6 +22,7 @@ from edm_workload.units import refuse_unknown
 class Costs:
     """All in nanoseconds.
 
+    between_ns        what the program does for a reference that faults, outside of its latency
     think_ns          one reference that hits, where the trace has no times
     upcall_ns         touch to the first line of the SIGBUS handler (2.0 us)
     upcall_return_ns  from the handler back, and the access again (0.45 us)
@@ -36,9 +42,16 @@ class Costs:
     tlb_ns            the same, if threads run meanwhile: their cores are interrupted to flush their
                       TLBs, which takes each of them, and who waits for it, so long (about 10 us)
     wake_ns           waking a sleeping thread on another core (LPET, a waiting thread)
+    ring_ns           what that costs the one who wakes it
+    spin_ns           who waits for a page in somebody's hands keeps its core so long
+
+    calibration: then all of these are its means (or unused, as it knows what costs depend on),
+    and the simulator draws from it. scale: times its own speed; above 1, the machine is slower
+    now than it was then.
     """
 
     think_ns: int = 20
+    between_ns: int = 0
     upcall_ns: int = 2_000
     upcall_return_ns: int = 450
     monitor_ns: int = 3_300
@@ -54,9 +67,40 @@ class Costs:
     batch_ns: int = 1_000
     tlb_ns: int = 10_000
     wake_ns: int = 50_000
+    ring_ns: int = 0
+    spin_ns: int = 30_000
+    calibration: Calibration | None = None
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, calibration: Calibration, scale: float = 1.0) -> Costs:
+        """What a calibration says."""
+        alone = {k: _usual(by) for k, by in calibration.faults.items()}
+        told = alone["conclude"]
+        means = {
+            "think_ns": calibration.think_ns(calibration.think[-1][0]),
+            "between_ns": calibration.between_ns,
+            "upcall_ns": alone["arrive"],
+            "upcall_return_ns": alone["return"],
+            "decide_ns": alone["decide"],
+            "zero_ns": alone["zero"] + told,
+            "install_ns": alone["check"] + alone["install"] + told,
+            "rescue_ns": alone["rescue"] + told,
+            "allow_write_ns": alone["protect"] + told,
+            "wake_ns": mean_of(calibration.late),
+            "ring_ns": alone["wake"],
+        }
+        if calibration.monitor:
+            means["monitor_ns"] = _usual(calibration.monitor["arrive"])
+            means["monitor_return_ns"] = _usual(calibration.monitor["return"])
+        whole = {name: round(ns * scale) for name, ns in means.items()}
+        # What threads cost one another is in what was measured beside them.
+        return replace(cls(), **whole, tlb_ns=0, calibration=calibration, scale=scale)
 
     def __post_init__(self) -> None:
         for f in fields(self):
+            if f.name in ("calibration", "scale"):
+                continue
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise UsageError(f"costs: {f.name} must be whole nanoseconds from 0 up")
@@ -67,14 +111,24 @@ class Costs:
         return pages + self.batch_ns if pages else 0
 
 
+def _usual(by: dict[str, Strata]) -> float:
+    """Mean where LPET is at work beside it, or else alone, or else as it was seen."""
+    return mean_of(next(by[b] for b in ("lpet", "nobody", "faulter", "flush") if b in by))
+
+
 @dataclass(frozen=True)
 class StoreCosts:
-    """Service of one page by a store: get, and put as one of a batch; ns."""
+    """Service of one page by a store: get, and put as one of a batch; ns.
+
+    measured: get, put and new of a calibration (see there), at `scale` times its speed.
+    """
 
     get_ns: int
     put_ns: int
     source: str = ""
     remote: bool = False  # who waits for it is off the core
+    measured: dict[str, Any] | None = None
+    scale: float = 1.0
 
 
 STORE_COSTS: dict[str, StoreCosts] = {
@@ -88,11 +142,34 @@ STORE_COSTS: dict[str, StoreCosts] = {
 """By a store URL's scheme: what the store itself costs, without [store] network."""
 
 
-def store_costs(url: str) -> StoreCosts:
-    """For a store URL. Raises UsageError for a scheme that has no costs here."""
+DEFAULT_CALIBRATION = Path(__file__).with_name("calibration.json")
+
+
+def costs_of(experiment: Experiment) -> Costs:
+    """What an experiment's [sim] calibration says. Raises EdmError for a file that is none."""
+    named = experiment.sim.calibration
+    if named is None or named == "none":
+        return Costs()
+    return Costs.of(load(DEFAULT_CALIBRATION if named == "default" else named))
+
+
+def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
+    """For a store URL: a calibration's, where it knows this store. Raises UsageError for a scheme
+    that has no costs here."""
     scheme = url.partition(":")[0]
+    if scheme not in STORE_COSTS and scheme.startswith(("redis", "valkey")):
+        scheme = "redis"
+    calibration = costs.calibration if costs else None
+    if costs and calibration and scheme in calibration.stores:
+        found = calibration.stores[scheme]
+        size, ns = found["put"]["sizes"][-1]
+        return StoreCosts(
+            round(mean_of(found["get"]) * costs.scale),
+            round(ns / size * costs.scale),
+            calibration.name(),
+            measured=found,
+            scale=costs.scale,
+        )
     if scheme in STORE_COSTS:
         return STORE_COSTS[scheme]
-    if scheme.startswith(("redis", "valkey")):
-        return STORE_COSTS["redis"]
     refuse_unknown("store", url, [f"{s}:" for s in STORE_COSTS])

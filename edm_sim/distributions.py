@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -150,6 +150,29 @@ class Empirical:
     def mean_ns(self) -> float:
         q = np.asarray(self.quantiles_ns)
         return float(np.mean((q[1:] + q[:-1]) / 2))
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Parts of a measured distribution: the share of each, and its mean, ns. The mean is exact."""
+
+    shares: tuple[float, ...]
+    values_ns: tuple[float, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[Sequence[float]]) -> Strata:
+        """From [share, ns] of each; the shares are scaled to 1 in all."""
+        shares, values = zip(*parts, strict=True)
+        total = sum(shares)
+        return cls(tuple(s / total for s in shares), values)
+
+    def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        at = np.searchsorted(np.cumsum(self.shares)[:-1], rng.random(n), side="right")
+        return np.asarray(self.values_ns)[at]
+
+    @property
+    def mean_ns(self) -> float:
+        return float(np.dot(self.shares, self.values_ns))
 
 
 def from_percentiles(p50_us: float, p99_us: float) -> Distribution:

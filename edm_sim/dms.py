@@ -6,7 +6,7 @@ of nanoseconds and no event of its own. rack.py has the DMS as a server among ma
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import simpy
@@ -14,10 +14,14 @@ import simpy
 from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
 from edm_sim.distributions import from_percentiles, sampler, stream
+from edm_sim.draws import Sampler
 from edm_sim.queueing import Server
 from edm_sim.spt import Spt
 from edm_workload.networks import Network
 from edm_workload.units import PAGE_SIZE
+
+SPIN_NS = 150_000
+"""As in edm_real/c/store_shaped.c."""
 
 Delay = int | Generator[simpy.Event, Any, None]
 """Nanoseconds until the answer, or steps that take their time (and may raise StoreError)."""
@@ -69,17 +73,37 @@ class DirectDms:
         self.spt = spt
         self.store = store
         p50, p99 = (network.p50_us, network.p99_us) if network else (0.0, 0.0)
+        self._get, self._put = self._service(store, seed)
         self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
-        self.remote = network is not None or store.remote
+        # A wait as short as this is spun for on real memory, on the core.
+        self.remote = store.remote or (network is not None and p50 * 1000 >= SPIN_NS)
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()
         self.bytes_up = 0
         self.bytes_down = 0
 
+    @staticmethod
+    def _service(
+        store: StoreCosts, seed: int
+    ) -> tuple[Callable[[int], int], Callable[[int, int], int]]:
+        """What it takes to get n pages, and to put n of which some are new to the store."""
+        if not store.measured:
+            return lambda n: n * store.get_ns, lambda n, new: n * store.put_ns
+        draws = Sampler(seed, store.scale, "store")
+        get = draws.strata(store.measured["get"], "get")
+        old, new = (draws.batch(store.measured[k], k) for k in ("put", "new"))
+
+        def put(n: int, first: int) -> int:
+            """A batch of both kinds takes what each would, by its share."""
+            share = first / n
+            return round((1 - share) * old(n) + share * new(n))
+
+        return lambda n: sum([get() for _ in range(n)]), put
+
     def fetch(self, instance: int, pages: list[int]) -> int:
         n = len(pages)
         self.bytes_down += n * PAGE_SIZE
-        wait = self._trip() + n * self.store.get_ns
+        wait = self._trip() + self._get(n)
         if self._wire_ns:
             now = self.env.now
             wait += self.down.admit(now, n * self._wire_ns) - now
@@ -88,9 +112,10 @@ class DirectDms:
     def put(self, instance: int, pages: list[int]) -> int:
         n = len(pages)
         self.bytes_up += n * PAGE_SIZE
+        new = sum([page not in self.spt.copies for page in pages])
         for page in pages:
             self.spt.stored(page, (0,))
-        wait = self._trip() + n * self.store.put_ns
+        wait = self._trip() + self._put(n, new)
         if self._wire_ns:
             now = self.env.now
             wait += self.up.admit(now, n * self._wire_ns) - now

@@ -12,7 +12,7 @@ cut at SKEW_NS, which bounds that.
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator
 from typing import Any
 
@@ -21,8 +21,10 @@ from edm_policy._core import ffi, lib
 
 from edm_policy import LogBuffer, Pager, PolicyConfig
 from edm_sim.clock import Clock
+from edm_sim.cores import SLICE_NS, Cores
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
+from edm_sim.draws import FAULTER, FLUSH, LPET, NOBODY, Machine
 from edm_sim.queueing import Server
 from edm_sim.reclaim import Reclaim
 from edm_sim.recorder import Recorder
@@ -74,6 +76,7 @@ class Instance(Reclaim):
         handlers: int = 1,
         spinning: bool = False,
         cores: int = 0,
+        seed: int = 0,
         recorder: Recorder | None = None,
         log: LogBuffer | None = None,
     ):
@@ -83,6 +86,7 @@ class Instance(Reclaim):
         self.ptr = self.pager.ptr
         self.out = Commands()
         self.latencies = array("q")
+        self.spent: Counter[str] = Counter()  # ns of all threads in faults, and LPET, by component
         self.finished_ns = 0
         self.shares = shares
         self.recorder = recorder
@@ -91,11 +95,14 @@ class Instance(Reclaim):
         self.asks = asks
         self._monitor = monitor
         self._spinning = spinning
+        self.draw = Machine(costs, seed, f"instance {number}", monitor)
         # A core fewer for each handler that polls; none given means one for every thread.
         own = cores - handlers * (monitor and spinning)
-        self._cpu = Server(max(1, own)) if cores else None
-        # The pager's lock; a single thread is taken to find it free.
-        self._lock = Server() if len(shares) > 1 else None
+        measured = costs.calibration
+        slice_ns = round(measured.slice_ns) if measured else SLICE_NS
+        self.cores = Cores(env, max(1, own), slice_ns) if cores else None
+        # The pager's lock; a single thread is taken to find it free, unless LPET's hold is known.
+        self.lock = Server() if len(shares) > 1 or measured else None
         self._handlers_free = handlers
         self._handler_queue: deque[simpy.Event] = deque()
         self._limit = config.limit
@@ -105,6 +112,59 @@ class Instance(Reclaim):
             env.process(self._until_taken_back(k, share, crowded)) for k, share in enumerate(shares)
         ]
 
+    # -- cores
+
+    def on_core(self, share: Share) -> Steps:
+        """The thread runs, as soon as there is a core for it."""
+        if self.cores:
+            yield from self.cores.enter(share.core)
+        share.running = True
+
+    def off_core(self, share: Share) -> None:
+        """The thread sleeps."""
+        share.running = False
+        if self.cores:
+            self.cores.leave(share.core)
+
+    def next_turn(self, share: Share) -> Steps:
+        """Its slice is over: another thread's turn."""
+        begin = self.env.now
+        self.off_core(share)
+        yield from self.on_core(share)
+        self.spent["core"] += self.env.now - begin
+
+    def wait_for(self, event: simpy.Event, share: Share) -> Steps:
+        """Spins a while, then sleeps until the event and is woken."""
+        cores, begin = self.cores, self.env.now
+        if not cores:
+            yield event
+            self.spent["wait"] += self.env.now - begin
+            return
+        yield event | self.env.timeout(self.costs.spin_ns)
+        if not event.triggered:
+            self.off_core(share)
+            yield event
+            yield self.env.timeout(self.draw.late())
+            yield from self.on_core(share)
+        self.spent["wait"] += self.env.now - begin
+
+    def _ring(self, ns: int) -> Steps:
+        """Waking LPET, where that was asked for."""
+        if ns and not self.env.skip(ns):
+            yield self.env.timeout(ns)
+
+    def beside(self, by: Share | None) -> int:
+        """What goes on beside the thread (None: LPET)."""
+        if not self.draw.measured:
+            return NOBODY
+        if by and self.flushing:
+            return FLUSH
+        if len(self.shares) > 1 or not by:
+            for share in self.shares:
+                if share.running and share is not by:
+                    return FAULTER
+        return LPET if by and self.lpet_works else NOBODY
+
     # -- application threads
 
     def _until_taken_back(self, number: int, share: Share, crowded: bool) -> Steps:
@@ -113,22 +173,24 @@ class Instance(Reclaim):
             yield from self._thread(number, share, crowded)
         except simpy.Interrupt:
             share.put_back(*share.at)
+        if self.cores:
+            self.cores.leave(share.core)
         share.running = False
         self.finished_ns = max(self.finished_ns, self.env.now)
 
     def _thread(self, number: int, share: Share, crowded: bool) -> Steps:
         env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
-        timeout, skip, think, cpu = env.timeout, env.skip, refs.think_ns, self._cpu
+        timeout, skip, think, cores = env.timeout, env.skip, refs.think_ns, self.cores
+        there, back, beside, spent = self.draw.there, self.draw.back, self.beside, self.spent
         consume = lib.edm_consume
         tlb_ns = costs.tlb_ns
         pages, writes, c = refs.pages, refs.writes, refs.c
         recorder, latencies = self.recorder, self.latencies
         cut = refs.records_in(SKEW_NS)
         handle = self._handle if monitor else self._resolve
-        there_ns = 0 if monitor else costs.upcall_ns
-        back_ns = costs.monitor_return_ns if monitor else costs.upcall_return_ns
         owed = 0  # the way back from the last fault, paid together with the thinking after it
-        share.running, share.interrupts = True, 0
+        share.interrupts = 0
+        yield from self.on_core(share)
         for i, stop in share.stretches:
             while i < stop:
                 if self.stopping:
@@ -140,26 +202,29 @@ class Instance(Reclaim):
                 share.at = j, stop
                 if j == end:
                     pause = owed + think(i, j)
-                    if cpu:
-                        pause = cpu.admit(env.now, pause) - env.now
                     if not skip(pause):
                         yield timeout(pause)
+                    if cores and cores.over(share.core):
+                        yield from self.next_turn(share)
                     owed, i = 0, j
                     continue
                 pause = owed + think(i, j + 1)
-                busy = pause + there_ns
-                if cpu:
-                    busy = cpu.admit(env.now, busy) - env.now
-                    pause = busy - there_ns
+                busy = pause if monitor else pause + there[beside(share)]()
+                spent["arrive"] += busy - pause
                 touched = env.now + pause
                 page, write = pages[j], writes[j] if writes else 0
                 if busy and not skip(busy):
                     yield timeout(busy)
-                owed = back_ns
+                if cores and cores.over(share.core):
+                    yield from self.next_turn(share)
+                owed = 0
                 if share.interrupts:  # while it computed: they delay it, but are no fault's
                     owed += share.interrupts * tlb_ns
                     share.interrupts = 0
                 op = yield from handle(share, j, page, write)
+                back_ns = back[beside(share)]()
+                spent["return"] += back_ns
+                owed += back_ns + costs.between_ns
                 took = env.now + back_ns - touched
                 if share.interrupts:
                     took += share.interrupts * tlb_ns
@@ -185,9 +250,12 @@ class Instance(Reclaim):
         else:
             turn = self.env.event()
             self._handler_queue.append(turn)
+            self.off_core(share)
             yield turn
+            yield from self.on_core(share)
             awake = True
-        there_ns = costs.monitor_busy_ns if awake else costs.monitor_ns
+        there_ns = costs.monitor_busy_ns if awake else self.draw.there[self.beside(share)]()
+        self.spent["arrive"] += there_ns
         if not self.env.skip(there_ns):
             yield self.env.timeout(there_ns)
         op = yield from self._resolve(share, j, page, write)
@@ -199,36 +267,45 @@ class Instance(Reclaim):
 
     def _resolve(self, share: Share, j: int, page: int, write: int) -> Steps:
         """From the pager's verdict until the page can be used; returns the last command."""
-        env, costs, out, ptr = self.env, self.costs, self.out, self.ptr
+        env, draw, out, ptr = self.env, self.draw, self.out, self.ptr
         while True:
             if self.asks:
-                yield from self._ask(page)
+                yield from self._ask(share, page)
             lib.edm_fault(ptr, page, write, env.now, out.ptr)
             op = out.bytes[8]
             if lib.edm_resident(ptr) > self._limit:
                 raise AssertionError(f"the LSPT of instance {self.number} exceeds its limit")
+            beside = self.beside(share)
+            before = draw.decide[beside]()  # under the lock
+            ring = 0
             if out.words[0] > 1:
-                self._beside(out.all()[1:])
+                ring = self._beside(out.all()[1:], beside)
+                self.spent["ring"] += ring
             if op == _FETCH:
-                yield from self._fetch(share, page)
+                yield from self._fetch(share, page, before, ring, beside)
                 return op
             if op == _ZERO and self.base + page in self.spt.copies:
                 raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
             if op in (_ZERO, _RESCUE):
-                yield from self._work(costs.zero_ns if op == _ZERO else costs.rescue_ns)
+                own = draw.zero if op == _ZERO else draw.rescue
+                yield from self._ring(ring)
+                yield from self._work(before, own[beside]())
                 self.installed(page)
                 return op
             if op == lib.EDM_ALLOW_WRITE:
-                yield from self._work(costs.allow_write_ns)
+                yield from self._ring(ring)
+                yield from self._work(before, draw.allow_write[beside]())
                 lib.edm_done(ptr, page, env.now)
                 self.fire(page)
                 return op
             if op == lib.EDM_POISON:
                 return op
             if op == _WAIT:
-                yield self.event_of(page)
+                yield from self.wait_for(self.event_of(page), share)
             elif op == _RECLAIM:
+                begin = env.now
                 yield from self.reclaim_or_wait(share)
+                self.spent["reclaim"] += env.now - begin
                 continue
             # The access is tried again: it hits now, or it faults again.
             refs = share.refs
@@ -236,49 +313,61 @@ class Instance(Reclaim):
             if lib.edm_consume(ptr, refs.c, j) == j + 1:
                 return op
 
-    def _work(self, ns: int) -> Steps:
-        """A decision and the call that carries it out, on a core."""
-        ns = self.decided(ns)
-        if self._cpu:
-            now = self.env.now
-            ns = self._cpu.admit(now, ns) - now
+    def _work(self, decide: int, ns: int) -> Steps:
+        """A decision and the call that carries it out."""
+        held = self.locked(decide)
+        self.spent["decide"] += held
+        self.spent["install"] += ns
+        ns += held
         if self.env.skip(ns):
             return
         self.under_way += 1
         yield self.env.timeout(ns)
         self.under_way -= 1
 
-    def decided(self, ns: int) -> int:
-        """ns after a decision of the pager, which is one thread's at a time."""
-        decide = self.costs.decide_ns
-        if self._lock:
-            now = self.env.now
-            decide = self._lock.admit(now, decide) - now
-        return decide + ns
+    def locked(self, ns: int) -> int:
+        """A decision of the pager takes `ns`, and is one thread's at a time: with the wait."""
+        if not self.lock:
+            return ns
+        now = self.env.now
+        return self.lock.admit(now, ns) - now
 
-    def _fetch(self, share: Share, page: int) -> Steps:
-        env, costs = self.env, self.costs
+    def _fetch(self, share: Share, page: int, decide: int, ring: int, beside: int) -> Steps:
+        env, install_ns = self.env, self.draw.install[beside]()
         delay = self.dms.fetch(self.number, [self.base + page])
-        if isinstance(delay, int):
-            ns = self.decided(costs.install_ns) + delay
+        if isinstance(delay, int) and not (self.dms.remote and self.cores):
+            held = self.locked(decide)
+            ns = held + ring + install_ns + delay
+            self.spent["decide"] += held
+            self.spent["get"] += delay
+            self.spent["install"] += install_ns
             if not env.skip(ns):
                 share.running = not self.dms.remote
                 self.under_way += 1
                 yield env.timeout(ns)
                 self.under_way -= 1
                 share.running = True
-        else:
-            share.running = False
-            self.under_way += 1
-            try:
+            self.installed(page)
+            return
+        self.under_way += 1
+        begin = env.now
+        self.off_core(share)
+        try:
+            if isinstance(delay, int):
+                yield env.timeout(delay + ring)
+            else:
                 yield from delay
-            except StoreError:
-                self._failed(page)
-                return
-            finally:
-                self.under_way -= 1
-                share.running = True
-            yield from self._work(costs.install_ns)
+            failed = False
+        except StoreError:
+            failed = True
+        finally:
+            self.under_way -= 1
+        self.spent["get"] += env.now - begin
+        yield from self.on_core(share)
+        if failed:
+            self._failed(page)
+            return
+        yield from self._work(decide, install_ns)
         self.installed(page)
 
     def installed(self, page: int) -> None:
@@ -298,26 +387,33 @@ class Instance(Reclaim):
             self.spt.give(self.base + page, self.number)
         self.fire(page)
 
-    def _ask(self, page: int) -> Steps:
+    def _ask(self, share: Share, page: int) -> Steps:
         """A page that is new here: the DMS may know it."""
         number, page_there = self.number, self.base + page
         while lib.edm_page_state(self.ptr, page) == lib.EDM_NEW:
             if self.spt.owner[page_there] == number:
                 return
+            self.off_core(share)
+            failed = False
             try:
                 yield from self.dms.ask(number, page_there)  # type: ignore[attr-defined]
             except StoreError:
+                failed = True
+            yield from self.on_core(share)
+            if failed:
                 continue
             if self.spt.owner[page_there] != number and self.spt.known(page_there):
                 lib.edm_adopt(self.ptr, page, self.env.now)
 
-    def _beside(self, commands: list[tuple[int, int, int]]) -> None:
-        """What comes with a verdict and nobody waits for: prefetches, LPET's wake-up."""
+    def _beside(self, commands: list[tuple[int, int, int]], beside: int) -> int:
+        """What comes with a verdict and nobody waits for: prefetches, LPET's wake-up, and what
+        that takes the faulting thread, ns."""
         wanted = [page for op, page, _ in commands if op == lib.EDM_PREFETCH]
         if wanted:
             self.env.process(self._prefetch(wanted))
         if any(op == lib.EDM_WAKE_LPET for op, _, _ in commands):
-            self.wake_lpet()
+            return self.draw.ring[beside]() if self.wake_lpet() else 0
+        return 0
 
     def _prefetch(self, pages: list[int]) -> Steps:
         self.under_way += 1
@@ -334,15 +430,14 @@ class Instance(Reclaim):
             if self.base + page in failed:
                 self._failed(page)
             else:
-                yield self.env.timeout(self.costs.install_ns)
+                yield self.env.timeout(self.draw.install[NOBODY]())
                 self.installed(page)
         self.under_way -= 1
         self.made_progress()
 
     def servers(self) -> dict[str, Server]:
         """Its servers by name: the cores and the pager's lock, where they can be short."""
-        found = {"cores": self._cpu, "lock": self._lock}
-        return {f"{k} of instance {self.number}": s for k, s in found.items() if s}
+        return {f"lock of instance {self.number}": self.lock} if self.lock else {}
 
     def check(self) -> None:
         """At the end of a run. Raises AssertionError for what must not be."""

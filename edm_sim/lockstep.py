@@ -7,6 +7,7 @@ is the index of the reference under way. Simulated time still passes, one timeou
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
 from edm_policy._core import lib
 
@@ -37,6 +38,7 @@ class LockstepInstance:
         self.ptr = self.pager.ptr
         self.out = Commands()
         self.latencies = array("q")
+        self.spent: Counter[str] = Counter()
         self.finished_ns = 0
         self._there = costs.monitor_ns if monitor else costs.upcall_ns
         self._back = costs.monitor_return_ns if monitor else costs.upcall_return_ns

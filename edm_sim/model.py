@@ -50,7 +50,7 @@ class Model:
         self.past: list[Instance] = []
         self._separate = 0 if sim.shared else self.config.pages
         self.spt = Spt(self.config.pages * (1 if sim.shared else sim.instances))
-        front, store = network(experiment.store.network), store_costs(experiment.store.url)
+        front, store = network(experiment.store.network), store_costs(experiment.store.url, costs)
         self.dms: DirectDms | RackDms
         if sim.rack:
             self.dms = RackDms(self.env, self.spt, sim, front, store, self.seed)
@@ -72,7 +72,12 @@ class Model:
 
     def _think_ns(self) -> int:
         asked = self.experiment.sim.think_ns
-        return self.costs.think_ns if asked is None else asked
+        if asked is not None:
+            return asked
+        measured = self.costs.calibration
+        if measured:
+            return round(measured.think_ns(self.config.limit) * self.costs.scale)
+        return self.costs.think_ns
 
     def _shares(self, k: int) -> list[Share]:
         # Instances of their own run the same kind of work, not the same references.
@@ -96,7 +101,8 @@ class Model:
             monitor=self.experiment.run.faults == "monitor",
             handlers=sim.handlers,
             spinning=sim.spinning,
-            cores=sim.cores,
+            cores=sim.cores or (self.costs.calibration.cores if self.costs.calibration else 0),
+            seed=self.seed,
             recorder=self.recorder,
             log=None if number or self.past else self._log,
         )
@@ -149,7 +155,7 @@ class Model:
         name = f"edm-failed-{hashlib.sha256(toml.encode()).hexdigest()[:8]}.toml"
         path = Path(tempfile.gettempdir()) / name
         path.write_text(toml)
-        own = "" if self.costs == Costs() else ", given the same costs"
+        own = "" if self.costs == Costs() else ", given the same costs (calibration)"
         return f"python -m edm_sim run {path} --seed {self.seed}{own}"
 
     def _check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from edm_policy._core import lib
 from edm_policy import Pager
 from edm_sim import recorder as record
 from edm_sim.clock import Clock
+from edm_sim.cores import Cores, Thread
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
+from edm_sim.draws import Machine
 from edm_sim.network import Link
 from edm_sim.references import Share
 from edm_sim.spt import NOBODY, Spt
@@ -26,6 +29,9 @@ _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
 FLUSH_BATCH = 64
+
+CHUNK = 8
+"""Pages chosen at a time, as on real memory (STEP in evict.c)."""
 
 DIRECT = 32
 """Evictions in a faulting thread's reclaim step, as on real memory (EDM_DIRECT in region.h)."""
@@ -47,10 +53,18 @@ class Reclaim:
     gone: bool
     shares: list[Share]
     threads: list[simpy.Process]
-    decided: Callable[[int], int]
+    draw: Machine
+    cores: Cores | None
+    locked: Callable[[int], int]
+    spent: Counter[str]
+    beside: Callable[[Share | None], int]
+    wait_for: Callable[[simpy.Event, Share], Steps]
 
     def start_reclaim(self) -> None:
         self.lpet_active = False
+        self.lpet_works = False  # on a core, in a step
+        self.flushing = 0  # threads that are taking pages out of the page table
+        self._lpet_core = Thread()
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
         self._waiting: dict[int, list[simpy.Event]] = {}
@@ -87,31 +101,54 @@ class Reclaim:
 
     # -- LPET and direct reclaim
 
-    def wake_lpet(self) -> None:
+    def wake_lpet(self) -> bool:
+        """Rings for LPET; whether it slept."""
         self.lpet_active = True
-        if self._lpet_bell:
-            self._lpet_bell.succeed()
-            self._lpet_bell = None
+        if not self._lpet_bell:
+            return False
+        self._lpet_bell.succeed()
+        self._lpet_bell = None
+        return True
 
     def _lpet(self) -> Steps:
         """LPET: sleeps until the high watermark, works until the low one."""
         while True:
             if not self.lpet_active:
+                self._lpet_sleeps()
                 self._lpet_bell = self.env.event()
                 yield self._lpet_bell
-                yield self.env.timeout(self.costs.wake_ns)
+                yield self.env.timeout(self.draw.late())
                 continue  # direct reclaim may have been faster
             if self.gone:
+                self._lpet_sleeps()
                 return
+            yield from self._lpet_runs()
+            begin = self.env.now
             status, worked = yield from self._reclaim_step()
+            self.spent["lpet"] += self.env.now - begin
             if status == lib.EDM_FAIL and not worked:
+                self._lpet_sleeps()
                 yield self._next_progress()
+
+    def _lpet_runs(self) -> Steps:
+        """LPET has a core, or gets one; when its slice is over, after the others."""
+        if self.cores and not self._lpet_core.on:
+            yield from self.cores.enter(self._lpet_core)
+        elif self.cores and self.cores.over(self._lpet_core):
+            self.lpet_works = False
+            yield from self.cores.turn(self._lpet_core)
+        self.lpet_works = True
+
+    def _lpet_sleeps(self) -> None:
+        self.lpet_works = False
+        if self.cores and self._lpet_core.on:
+            self.cores.leave(self._lpet_core)
 
     def reclaim_or_wait(self, by: Share) -> Steps:
         """Direct reclaim; when there is nothing to choose, waits for what is under way."""
         _, worked = yield from self._reclaim_step(DIRECT, by)
         if not worked and lib.edm_resident(self.ptr) >= self.pager.config.limit:
-            yield self._next_progress()
+            yield from self.wait_for(self._next_progress(), by)
 
     def _reclaim_step(
         self, most: int = 0, by: Share | None = None
@@ -125,7 +162,7 @@ class Reclaim:
             self.lpet_active = False
         self.pager.raise_policy_error()
         if commands:
-            yield from self._carry_out(commands, by)
+            yield from self._carry_out(commands, by, lpet=by is None)
         return status, bool(commands)
 
     def _interrupt_others(self, by: Share | None) -> int:
@@ -136,7 +173,9 @@ class Reclaim:
             share.interrupts += 1
         return self.costs.tlb_ns if running else 0
 
-    def _carry_out(self, commands: list[tuple[int, int, int]], by: Share | None = None) -> Steps:
+    def _carry_out(
+        self, commands: list[tuple[int, int, int]], by: Share | None = None, lpet: bool = False
+    ) -> Steps:
         """Marks and evictions, write-back included."""
         env, ptr = self.env, self.ptr
         self.under_way += 1
@@ -144,10 +183,13 @@ class Reclaim:
         # An idle page is in a buffer of the stash already; a clean one needs none.
         out = sum(op == _MARK or (f & (_IDLE | _DIRTY)) == _DIRTY for op, _, f in commands)
         dropped = sum(op == _EVICT and not f & (_IDLE | _DIRTY) for op, _, f in commands)
-        ns = self.decided(self.costs.reclaim_ns(out, dropped))
-        if out + dropped:
-            ns += self._interrupt_others(by)
-        yield env.timeout(ns)
+        if self.draw.measured:
+            yield from self._take_out(len(commands), out, dropped, by)
+        else:
+            ns = self.locked(self.costs.decide_ns) + self.costs.reclaim_ns(out, dropped)
+            if out + dropped:
+                ns += self._interrupt_others(by)
+            yield env.timeout(ns)
         for _, page, _ in commands:
             if not self.gone:
                 lib.edm_done(ptr, page, env.now)
@@ -156,17 +198,41 @@ class Reclaim:
         dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
         self._left(clean, record.EVICT, begin)
         if dirty:
-            yield from self._write_back(dirty, begin)
+            yield from self._write_back(dirty, begin, by, lpet)
         self.under_way -= 1
         self.made_progress()
 
-    def _write_back(self, dirty: list[int], begin: int) -> Steps:
+    def _take_out(self, n: int, out: int, dropped: int, by: Share | None) -> Steps:
+        """The same step by step, as it was measured: choose, take out, flush, read, tell."""
+        env, draw, beside = self.env, self.draw, self.beside(by)
+        choose = draw.choose[beside](n)
+        held = choose * min(n, CHUNK) // n  # the lock is given to others in between
+        ns = self.locked(held) + choose - held
+        ns += draw.sort[beside](out + dropped) + draw.splice[beside](out)
+        yield env.timeout(ns)
+        if out + dropped:
+            beside = self.beside(by)
+            self.flushing += 1
+            yield env.timeout(draw.flush[beside](out + dropped))
+            self.flushing -= 1
+        yield env.timeout(draw.read[beside](out))
+        yield env.timeout(self.locked(draw.done[beside](n)))
+
+    def _write_back(self, dirty: list[int], begin: int, by: Share | None, lpet: bool) -> Steps:
+        # LPET waits for an answer off its core.
+        asleep = lpet and self.dms.remote
+        if asleep:
+            self._lpet_sleeps()
         delay = self.dms.put(self.number, [self.base + page for page in dirty])
         try:
             if isinstance(delay, int):
                 yield self.env.timeout(delay)
             else:
                 yield from delay
+            if asleep:
+                yield from self._lpet_runs()
+            if self.draw.measured:
+                yield self.env.timeout(self.locked(self.draw.stored[self.beside(by)](len(dirty))))
         except StoreError:
             for page in dirty:
                 if not self.gone:

@@ -9,6 +9,7 @@ import numpy as np
 from edm_policy._core import ffi
 from numpy.typing import NDArray
 
+from edm_sim.cores import Thread
 from edm_workload import Trace
 
 CHUNK = 4096
@@ -68,6 +69,7 @@ class Share:
         self.stretches = stretches
         self.at = (0, 0)  # what is left of the stretch under way
         self.running = True  # on a core: false while a page comes over the network, and at the end
+        self.core = Thread()
         self.interrupts = 0  # of that core, for TLB flushes, that have not cost the thread yet
 
     def put_back(self, first: int, end: int) -> None:

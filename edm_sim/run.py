@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from edm_policy import EdmError, LogBuffer, save_log
-from edm_sim.costs import Costs
+from edm_sim.costs import Costs, costs_of
 from edm_sim.model import Model
 from edm_sim.rack import RackDms
 from edm_sim.recorder import Recorder
@@ -33,11 +34,11 @@ def run(
 ) -> Result:
     """Simulates the experiment. The same experiment gives the same Result, bit for bit.
 
-    costs: what faults cost on the machine (Costs() unless calibrated). log: a file for the
+    costs: what faults cost on the machine (None: what [sim] calibration says). log: a file for the
     decision log, or a LogBuffer that collects it. Raises UsageError for what cannot be.
     """
     buffer = LogBuffer() if isinstance(log, str | Path) else log
-    model = Model(experiment, costs or Costs(), buffer)
+    model = Model(experiment, costs or costs_of(experiment), buffer)
     model.run()
     if isinstance(log, str | Path) and buffer is not None:
         _save(log, model, buffer)
@@ -66,7 +67,7 @@ def observe(
     """Like run, with the table of events and, at an interval, the time series."""
     recorder = Recorder()
     interval = 0 if interval_us is None else max(1, round(interval_us * 1000))
-    model = Model(experiment, costs or Costs(), None, recorder, interval)
+    model = Model(experiment, costs or costs_of(experiment), None, recorder, interval)
     model.run()
     series = model.series.frame() if model.series else None
     answers = _answers(model.dms) if isinstance(model.dms, RackDms) else None
@@ -133,6 +134,9 @@ def _result(model: Model) -> Result:
         extra |= {name: total[name] for name in _PREFETCH}
     if isinstance(model.dms, RackDms):
         extra |= _rack_counts(model, model.dms)
+    spent = sum((i.spent for i in everybody), start=Counter[str]())
+    if spent:
+        extra["components_s"] = {name: ns / 1e9 for name, ns in sorted(spent.items())}
     counts: dict[str, Any] = {name: total[name] for name in _SHARED}
     return Result(
         driver="sim",

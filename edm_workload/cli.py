@@ -14,7 +14,7 @@ from edm_workload.experiment import Experiment
 _EXPERIMENT_OPTIONS = (
     *("evict", "prefetch", "observe", "dirty", "batch"),
     *("local", "low", "high", "limit", "store", "network"),
-    *("trace", "pages", "refs", "writes", "threads", "seed", "faults", "lockstep"),
+    *("trace", "pages", "refs", "writes", "threads", "seed", "faults", "lockstep", "calibration"),
 )
 
 
@@ -51,6 +51,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--faults", metavar="upcall|monitor", help="who resolves a fault")
     run.add_argument("--lockstep", action="store_true", default=None, help="equal decision logs")
+    run.add_argument(
+        "--calibration", metavar="FILE", help="what the simulator's costs are (edm_real calibrate)"
+    )
     add_output_options(run)
 
 

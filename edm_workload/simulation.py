@@ -31,6 +31,9 @@ FAILURES = {
 class Sim:
     """One instance with a Disc unless more is asked for.
 
+    calibration  what the machine's own work costs: a file of `edm_real calibrate`, "default" (that
+                 of the machine the simulator was made on) or "none": the cost table, as if nothing
+                 is given
     think_ns     computing between two references, where the trace has no times (None: the
                  cost table's)
     cores        of each instance; 0: one for every thread
@@ -58,6 +61,7 @@ class Sim:
                  slow: factor; spot: notice_ms to flush, then away_ms until it resumes elsewhere
     """
 
+    calibration: str | None = None
     think_ns: int | None = None
     cores: int = 0
     handlers: int = 1
@@ -115,6 +119,9 @@ def check_sim(key: str, value: Any) -> None:
     if key in _LEAST:
         if isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[key]:
             raise UsageError(f"{key}: {value!r} must be a whole number from {_LEAST[key]} up")
+    elif key == "calibration":
+        if not isinstance(value, str) or not value:
+            raise UsageError(f'calibration: {value!r} must be a file, "default" or "none"')
     elif key in ("spinning", "shared", "dms"):
         if not isinstance(value, bool):
             raise UsageError(f"{key}: {value!r} must be true or false")

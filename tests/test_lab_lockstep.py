@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.uffd
 
-from edm_lab.__main__ import observations  # noqa: E402
+from edm_lab.compare_command import observations  # noqa: E402
 from edm_lab.lockstep import first_difference, lockstep  # noqa: E402
 from edm_policy import evictors, prefetchers  # noqa: E402
 from edm_policy.log import RECORD  # noqa: E402

@@ -85,7 +85,7 @@ void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t 
     if (runs <= 1 || r->self < 0 ||
         syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) != (long)((size_t)n << r->shift))
         for (uint32_t i = 0; i < runs; i++) madvise(run[i].iov_base, run[i].iov_len, MADV_DONTNEED);
-    if (EDM_UNLIKELY(spans != NULL)) edm_span_flush_ended(spans, n, mark);
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_flush_ended(spans, base == r->memory ? n : 0, mark);
 }
 
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which) {

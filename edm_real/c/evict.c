@@ -46,7 +46,7 @@ static void take_out(edm_region *r, edm_cmds *cmds) {
     }
     mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
     edm_unmap(r, pages, buffers, n, clean, dropped);
-    mark = edm_span_n(r, dropped > n ? EDM_SPAN_DROP : EDM_SPAN_UNMAP, n + dropped, mark);
+    mark = edm_span_begin(r);
     /* Now, while the bytes are in the caches: a marked page is written back much later. */
     for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(edm_buffer_at(r, buffers[i]), r->page_size);
     if (n) edm_span_n(r, EDM_SPAN_SUM, n, mark);

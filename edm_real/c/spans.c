@@ -107,7 +107,7 @@ uint64_t edm_span_flush_begins(edm_spans *s) {
 }
 
 void edm_span_flush_ended(edm_spans *s, uint32_t pages, uint64_t mark) {
-    edm_span_add(s, EDM_SPAN_FLUSH, pages, mark);
+    if (pages) edm_span_add(s, EDM_SPAN_FLUSH, pages, mark);
     atomic_fetch_add(&s->flushed, 1);
     remember_flushes(s); /* its own is no interruption */
 }

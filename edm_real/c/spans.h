@@ -35,9 +35,9 @@ enum edm_span { /* one fault, in this order */
     EDM_SPAN_LATE,       /* LPET: rung for, not running yet */
     EDM_SPAN_CHOOSE,     /* lock and choice */
     EDM_SPAN_SORT,       /* buffers, order */
-    EDM_SPAN_DROP,       /* pages out of sight, most of them clean: madvise */
-    EDM_SPAN_FLUSH,      /* of that, the madvise with its TLB flush */
-    EDM_SPAN_UNMAP,      /* pages out of sight, bytes into buffers: vmsplice, madvise, readv */
+    EDM_SPAN_SPLICE,     /* frames into the pipe: vmsplice */
+    EDM_SPAN_FLUSH,      /* pages out of sight: madvise, with its TLB flush */
+    EDM_SPAN_READ,       /* bytes into buffers: readv */
     EDM_SPAN_SUM,        /* checksums */
     EDM_SPAN_DONE,       /* the pager is told, waiters woken */
     EDM_SPAN_PUT,        /* the store's put */
@@ -119,7 +119,7 @@ void edm_span_works(edm_spans *s, int role, int by); /* by: 1 it begins, -1 it e
 #define edm_span_n(r, kind, pages, since) \
     (EDM_UNLIKELY((r)->spans != NULL) ? edm_span_add((r)->spans, (kind), (pages), (since)) : 0)
 uint64_t edm_span_flush_begins(edm_spans *s);
-void edm_span_flush_ended(edm_spans *s, uint32_t pages, uint64_t mark);
+void edm_span_flush_ended(edm_spans *s, uint32_t pages, uint64_t mark); /* pages 0: no span of its own */
 #define edm_span(r, kind, since) edm_span_n(r, kind, 1, since)
 
 #endif

@@ -97,11 +97,15 @@ static uint32_t by_pipe(edm_region *r, const uint32_t *pages, const uint32_t *bu
     struct edm_pipe *p = take_pipe(r);
     uint32_t done = 0;
     while (done < n) {
+        uint64_t mark = edm_span_begin(r);
         uint32_t part = p->fd[1] < 0 ? 0 : fill_pipe(r, p, pages + done, n - done);
         if (part) {
+            edm_span_n(r, EDM_SPAN_SPLICE, part, mark);
             forget_both(r, pages + done, part, clean, m);
             m = 0;
+            mark = edm_span_begin(r);
             read_buffers(r, p->fd[0], buffers + done, part);
+            edm_span_n(r, EDM_SPAN_READ, part, mark);
         } else if (p->fd[1] >= 0 && errno == EFAULT) { /* the program gave this page back behind our back: zeros */
             memset(edm_buffer_at(r, buffers[done]), 0, r->page_size);
             part = 1;

@@ -1,0 +1,89 @@
+"""What the simulator's costs come from: a calibration file, or one made on the spot.
+
+costs = edm_lab.calibration.load("calibration.json")
+edm_sim.run(experiment, costs=costs)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from edm_policy.errors import EdmError, UsageError
+from edm_real import calibrate
+from edm_sim import Costs
+from edm_workload import Experiment
+from edm_workload.calibration import Calibration
+from edm_workload.calibration import load as load_file
+from edm_workload.metadata import collect
+
+Progress = Callable[[str], None]
+
+
+def load(path: str | Path, scale: float = 1.0) -> Costs:
+    """A calibration file as what edm_sim.run(costs=...) takes. scale: times its speed, above 1 is
+    slower (see drift()). Raises EdmError for a file that is no calibration."""
+    return Costs.of(load_file(path), scale)
+
+
+def inner_store(url: str) -> str:
+    """The store behind what shapes it: `shaped:p50=4us,mem:` is `mem:`."""
+    while url.startswith("shaped:"):
+        url = url.removeprefix("shaped:").rpartition(",")[2]
+    return url
+
+
+def of_store(url: str) -> str:
+    """The name under which a calibration keeps a store."""
+    scheme = url.partition(":")[0]
+    return "redis" if scheme.startswith(("redis", "valkey")) else scheme
+
+
+def with_stores(
+    calibration: Calibration, experiments: Iterable[Experiment], progress: Progress | None = None
+) -> Calibration:
+    """The calibration, with stores of the experiments that it does not know measured now."""
+    stores = dict(calibration.stores)
+    for experiment in experiments:
+        url = inner_store(experiment.store.url)
+        if of_store(url) in stores:
+            continue
+        if progress:
+            progress(f"calibrating store {url}")
+        try:
+            stores[of_store(url)] = calibrate.measure_store(url)
+        except UsageError as e:
+            raise EdmError(f"calibration: store {url}: {e}") from e
+    return replace(calibration, stores=stores)
+
+
+def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
+    """Calibrates this machine: quick, a quarter of a minute."""
+    return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
+
+
+def drift(calibration: Calibration, anchors_ns: list[float]) -> float:
+    """How much slower the machine is now than it was when calibrated, told by the anchor: a short
+    run of calibrate's own, the median of several."""
+    ordered = sorted(anchors_ns)
+    return ordered[len(ordered) // 2] / calibration.anchor_ns
+
+
+def warnings(calibration: Calibration) -> list[str]:
+    """Lines on what makes the calibration doubtful here and now; none if nothing does."""
+    found, now, then = [], collect(), calibration.metadata
+    for what in ("cpu", "kernel", "cores"):
+        if then.get(what) != now[what]:
+            found.append(f"calibrated on another {what} ({then.get(what)}, here {now[what]})")
+    if calibration.machine_load != now["machine_load"]:
+        found.append(
+            f"calibrated while the machine was {calibration.machine_load}, it is "
+            f"{now['machine_load']} now"
+        )
+    if then.get("noisy"):
+        found.append(
+            f"calibrated on a noisy machine: repeat error {calibration.repeat_error:.0%}, others "
+            f"used {then.get('others', 0):.2f} cores"
+        )
+    return found

@@ -1,0 +1,199 @@
+"""A calibration: what this machine's primitives cost, as measured inside the real runtime.
+
+edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. One JSON file:
+
+    schema, metadata      where, when, under which load; see edm_workload.metadata
+    cores                 this program may run on
+    slice_ns              how long a thread keeps its core while another waits for it
+    think                 [pages, ns] of a reference that hits, with so many pages resident
+    between_ns            what the replay loop does for one that faults, outside of its latency
+    anchor_ns             a fault of the anchor, a short run of its own: how fast the machine was
+    faults                kind -> beside what -> strata: the components of a fault
+    steps                 kind -> beside what -> sizes and spread: those of a reclaim step
+    late                  LPET, rung for until it runs: strata
+    monitor               arrive and return of a handler thread, as in faults
+    stores                scheme -> get (strata, a page), put and new (a batch), as in steps
+
+Strata are [share, mean ns of it] in ascending order: a distribution whose mean is exact. Sizes are
+[pages, mean ns] of batches, spread the strata of what one took over the mean for its size.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edm_policy.errors import EdmError
+
+SCHEMA = 1
+BESIDE = ("flush", "faulter", "lpet", "nobody")
+"""What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
+
+FAULT_KINDS = (
+    *("arrive", "decide", "wake", "check", "zero", "install", "rescue", "protect", "conclude"),
+    "return",
+)
+STEP_KINDS = ("choose", "sort", "splice", "flush", "read", "sum", "done", "stored")
+
+Strata = list[list[float]]
+Steps = dict[str, Any]
+
+LEVELS = np.concatenate(
+    [np.linspace(0, 0.9, 31)[:-1], np.linspace(0.9, 0.99, 10)[:-1], np.linspace(0.99, 1, 11)]
+)
+"""Where strata() cuts a distribution."""
+
+
+def strata(values: NDArray[Any], counts: NDArray[Any]) -> Strata:
+    """Of values in ascending order and how often each was seen: [share, mean] between LEVELS."""
+    edges = np.concatenate([[0.0], np.cumsum(counts, dtype=float)])
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values) * counts, dtype=float)])
+    cuts = LEVELS * edges[-1]
+    at = np.interp(cuts, edges, sums)
+    found = [
+        [round(float(b - a) / float(edges[-1]), 6), round(float((t - s) / (b - a)), 3)]
+        for a, b, s, t in zip(cuts, cuts[1:], at, at[1:], strict=False)
+        if b > a
+    ]
+    merged: Strata = []
+    for share, value in found:  # a heavy value fills several strata: one is enough
+        if merged and abs(merged[-1][1] - value) < 1e-3 * max(1.0, value):
+            merged[-1][0] += share
+        else:
+            merged.append([share, value])
+    return merged
+
+
+def mean_of(parts: Sequence[Sequence[float]]) -> float:
+    """The mean of strata."""
+    return sum(s * v for s, v in parts) / sum(s for s, _ in parts)
+
+
+def mean_ns(sizes: Sequence[Sequence[float]], n: float) -> float:
+    """Mean for n pages: between sizes that were measured on a line, beyond them along the last."""
+    if len(sizes) == 1:
+        pages, ns = sizes[0]
+        return ns * n / pages
+    at = bisect_left([pages for pages, _ in sizes], n)
+    (p0, t0), (p1, t1) = list(pairwise(sizes))[min(max(at - 1, 0), len(sizes) - 2)]
+    ns = t0 + (t1 - t0) * (n - p0) / (p1 - p0)
+    return max(ns, 0.0) if n >= sizes[0][0] else max(ns, sizes[0][1] * n / sizes[0][0])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """See the module: every field is a key of the file."""
+
+    cores: int
+    slice_ns: float
+    think: list[list[float]]
+    between_ns: float
+    anchor_ns: float
+    faults: dict[str, dict[str, Strata]]
+    steps: dict[str, dict[str, Steps]]
+    late: Strata
+    stores: dict[str, dict[str, Any]]
+    monitor: dict[str, dict[str, Strata]] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def machine_load(self) -> str:
+        """idle or loaded, when it was measured."""
+        return str(self.metadata.get("machine_load", "unknown"))
+
+    @property
+    def repeat_error(self) -> float:
+        """How far apart its own repeats were: half their spread over the median."""
+        return float(self.metadata.get("repeat_error", float("nan")))
+
+    def think_ns(self, resident: float) -> float:
+        """One reference that hits, with so many pages resident."""
+        return mean_ns(self.think, min(max(resident, self.think[0][0]), self.think[-1][0]))
+
+    def name(self) -> str:
+        """What it is, in a line."""
+        m = self.metadata
+        return (
+            f"{m.get('cpu', 'unknown processor')}, {self.cores} cores, Linux "
+            f"{m.get('kernel', '?')}, {self.machine_load}, {m.get('date', 'no date')}, "
+            f"repeat error {self.repeat_error:.1%}"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Raises EdmError if it cannot be written."""
+        values = {"schema": SCHEMA, "kind": "edm-calibration", **asdict(self)}
+        lines = [f'"{key}": {json.dumps(value)}' for key, value in values.items()]
+        try:
+            Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        except OSError as e:
+            raise EdmError(f"{path}: cannot write the calibration ({e.strerror or e})") from e
+
+
+def load(path: str | Path) -> Calibration:
+    """Reads a file that save() wrote. Raises EdmError if it is none."""
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as e:
+        raise EdmError(f"{path}: cannot be read ({e.strerror or e})") from e
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise EdmError(f"{path}: no calibration ({e}); make one with edm_real calibrate") from e
+    return from_document(document, str(path))
+
+
+def from_document(document: Mapping[str, Any], where: str) -> Calibration:
+    """From the file's content. Raises EdmError naming what is wrong with it."""
+    fix = "make one with python -m edm_real calibrate"
+    if not isinstance(document, Mapping) or document.get("kind") != "edm-calibration":
+        raise EdmError(f"{where}: no calibration; {fix}")
+    if document.get("schema") != SCHEMA:
+        raise EdmError(f"{where}: schema {document.get('schema')}, not {SCHEMA}; {fix}")
+    values = {k: v for k, v in document.items() if k not in ("schema", "kind")}
+    try:
+        made = Calibration(**values)
+        _check(made)
+    except (TypeError, ValueError, KeyError, AttributeError) as e:
+        raise EdmError(f"{where}: damaged calibration ({e}); {fix}") from e
+    return made
+
+
+def _check(c: Calibration) -> None:
+    numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "anchor_ns": 1}
+    for key, least in numbers.items():
+        value = getattr(c, key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            raise ValueError(f"{key} is {value!r}")
+    tables = [(k, c.faults[k]) for k in FAULT_KINDS] + list(c.monitor.items())
+    for kind, by in tables:
+        if not by:
+            raise ValueError(f"no {kind}")
+        for beside, parts in by.items():
+            _check_strata(f"{kind} beside {beside}", parts)
+    _check_strata("late", c.late)
+    _check_sizes("think", c.think)
+    batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]
+    for scheme, store in c.stores.items():
+        _check_strata(f"get of {scheme}", store["get"])
+        batches += [(f"{k} of {scheme}", store[k]) for k in ("put", "new")]
+    for what, batch in batches:
+        _check_strata(f"spread of {what}", batch["spread"])
+        _check_sizes(f"sizes of {what}", batch["sizes"])
+
+
+def _check_sizes(what: str, sizes: list[list[float]]) -> None:
+    if not sizes or any(p < 1 or ns < 0 for p, ns in sizes) or sizes != sorted(sizes):
+        raise ValueError(what)
+
+
+def _check_strata(what: str, parts: Strata) -> None:
+    if not parts or any(not s > 0 or not v >= 0 for s, v in parts):
+        raise ValueError(what)
+    if abs(sum(s for s, _ in parts) - 1) > 1e-3:
+        raise ValueError(f"{what}: shares that are not 1 in all")

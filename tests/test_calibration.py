@@ -1,0 +1,175 @@
+"""Calibrations: the file, what the simulator draws from it, and one that is made here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edm_sim
+from edm_policy import EdmError, LogBuffer, UsageError, replay
+from edm_sim import Costs
+from edm_sim.cores import Cores, Thread
+from edm_sim.costs import DEFAULT_CALIBRATION, costs_of
+from edm_sim.distributions import Strata
+from edm_sim.distributions import stream as random_stream
+from edm_workload import Experiment
+from edm_workload.calibration import Calibration, load, mean_ns, mean_of, strata
+
+SMALL = {"pages": 1024, "refs": 20_000, "local": "25%"}
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return load(DEFAULT_CALIBRATION)
+
+
+def test_strata_keep_the_mean_and_the_tail() -> None:
+    values = np.sort(random_stream(1, "test").lognormal(7, 0.8, 50_000))
+    parts = strata(values, np.ones(len(values)))
+    assert mean_of(parts) == pytest.approx(values.mean(), rel=1e-4)
+    assert parts[-1][1] == pytest.approx(values[-50:].mean(), rel=1e-6)
+    drawn = Strata.of(parts).sample(random_stream(2, "test"), 200_000)
+    assert drawn.mean() == pytest.approx(values.mean(), rel=0.02)
+    for q in (10, 50, 90, 99):
+        assert np.percentile(drawn, q) == pytest.approx(np.percentile(values, q), rel=0.06)
+
+
+def test_batches_between_and_beyond_the_sizes_that_were_measured() -> None:
+    sizes = [[2.0, 100.0], [10.0, 180.0], [20.0, 400.0]]
+    assert [mean_ns(sizes, n) for n in (2, 6, 10, 15, 20, 30)] == [100, 140, 180, 290, 400, 620]
+    assert mean_ns(sizes, 1) == 90
+    assert mean_ns([[4.0, 80.0]], 8) == 160
+
+
+def test_a_file_is_read_back_as_it_was(calibration: Calibration, tmp_path: Path) -> None:
+    calibration.save(tmp_path / "c.json")
+    assert load(tmp_path / "c.json") == calibration
+    with pytest.raises(EdmError, match="cannot write the calibration"):
+        calibration.save(tmp_path / "none" / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "x"}, "no calibration"),
+        ({"schema": 99}, "schema 99"),
+        ({"cores": 0}, "cores is 0"),
+        ({"think": []}, "think"),
+        ({"late": [[1.0, -5.0]]}, "late"),
+        ({"late": [[0.5, 5.0]]}, "shares that are not 1"),
+        ({"faults": {}}, "arrive"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_file_that_is_none_says_so_in_a_line(
+    change: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    document = json.loads(DEFAULT_CALIBRATION.read_text()) | change
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(EdmError, match=said) as error:
+        load(path)
+    assert "\n" not in str(error.value) and "edm_real calibrate" in str(error.value)
+
+
+def test_an_experiment_names_its_calibration(tmp_path: Path, calibration: Calibration) -> None:
+    assert costs_of(Experiment()) == Costs() == costs_of(Experiment().with_(calibration="none"))
+    assert costs_of(Experiment().with_(calibration="default")).calibration == calibration
+    calibration.save(tmp_path / "c.json")
+    named = Experiment().with_(calibration=str(tmp_path / "c.json"), **SMALL)
+    by_name = edm_sim.run(named)
+    assert by_name.elapsed_s == edm_sim.run(named, costs=Costs.of(calibration)).elapsed_s
+    assert by_name.elapsed_s != edm_sim.run(named.with_(calibration="none")).elapsed_s
+    with pytest.raises(UsageError, match="calibration"):
+        Experiment.from_tables({"sim": {"calibration": 3}})
+
+
+def test_faults_alone_take_what_was_measured(calibration: Calibration) -> None:
+    # Everything local: first touches and first writes, nobody beside them.
+    asked = Experiment.from_options(**SMALL | {"local": "100%", "high": 1024, "trace": "uniform"})
+    result = edm_sim.run(asked, costs=Costs.of(calibration))
+    known = {
+        k: mean_of(by.get("nobody") or next(iter(by.values())))
+        for k, by in calibration.faults.items()
+    }
+    way = known["arrive"] + known["decide"] + known["conclude"] + known["return"]
+    faults = result.faults
+    writes = result.extra["write_faults"]
+    told = way * faults + known["zero"] * result.zero_fills + known["protect"] * writes
+    assert result.latency_us["mean"] * 1000 * faults == pytest.approx(told, rel=0.05)
+    spent = result.extra["components_s"]
+    assert sum(spent.values()) == pytest.approx(result.latency_us["mean"] * 1e-6 * faults, rel=1e-6)
+
+
+def test_a_slower_machine_takes_longer_in_proportion(calibration: Calibration) -> None:
+    asked = Experiment.from_options(**SMALL)
+    one, two = (edm_sim.run(asked, costs=Costs.of(calibration, s)) for s in (1.0, 2.0))
+    assert two.elapsed_s == pytest.approx(2 * one.elapsed_s, rel=0.15)
+
+
+@pytest.mark.parametrize("faults", ["upcall", "monitor"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("network", ["none", "nvme"])
+def test_a_calibrated_run_repeats_and_replays(
+    calibration: Calibration, threads: int, faults: str, network: str
+) -> None:
+    asked = Experiment.from_options(
+        **SMALL | {"refs": 8000}, threads=threads, faults=faults, network=network
+    )
+    log = LogBuffer()
+    costs = Costs.of(calibration)
+    result = edm_sim.run(asked, costs=costs, log=log)
+    assert edm_sim.run(asked, costs=costs).to_dict() == result.to_dict()
+    records = log.records()
+    assert replay(asked.policy_config().resolved(), records)[0] == len(records)
+
+
+def test_threads_beyond_the_cores_share_them(calibration: Calibration) -> None:
+    def elapsed(threads: int, cores: int) -> float:
+        asked = Experiment.from_options(**SMALL, threads=threads, cores=cores)
+        return edm_sim.run(asked, costs=Costs.of(calibration)).elapsed_s
+
+    assert elapsed(4, 1) > 1.6 * elapsed(4, 4)
+    assert elapsed(4, 2) == pytest.approx(elapsed(2, 2), rel=0.2)
+
+
+def test_a_thread_keeps_its_core_for_a_slice() -> None:
+    from edm_sim.clock import Clock
+
+    env = Clock(0)
+    cores = Cores(env, 1, slice_ns=100)
+    ran: list[tuple[int, str]] = []
+
+    def worker(name: str):
+        thread = Thread()
+        yield from cores.enter(thread)
+        for _ in range(4):
+            ran.append((env.now, name))
+            yield env.timeout(60)
+            if cores.over(thread):
+                yield from cores.turn(thread)
+        cores.leave(thread)
+
+    for name in "ab":
+        env.process(worker(name))
+    env.run()
+    assert "".join(name for _, name in ran) == "aabbaabb"
+    assert env.now == 480 and cores.free == 1
+
+
+def test_stores_draw_what_was_measured_of_them(calibration: Calibration) -> None:
+    def mean(store: str) -> float:
+        asked = Experiment.from_options(**SMALL, store=store, trace="uniform", evict="fifo")
+        return edm_sim.run(asked, costs=Costs.of(calibration)).latency_us["mean"]
+
+    assert mean("file:") > mean("mem:")
+    slow = {"get": [[1.0, 1e6]], "put": calibration.stores["mem"]["put"]}
+    slow["new"] = slow["put"]
+    changed = replace(calibration, stores=calibration.stores | {"mem": slow})
+    asked = Experiment.from_options(**SMALL, trace="uniform")
+    result = edm_sim.run(asked, costs=Costs.of(changed))
+    assert result.elapsed_s == pytest.approx(result.fetches * 1e-3, rel=0.1)
