@@ -210,8 +210,9 @@ def tune(
         best = _least_of(search.best(CLOSEST), world, few, progress)
     tuned = Tuned(goal, bound, default, best, search.trials, seed, stopped, search.failed)
     if not best:
-        reason = search.failed[0] if search.failed else "it was stopped before the first point"
-        raise EdmError(f"tune: nothing could be simulated: {reason}")
+        if stopped:
+            raise KeyboardInterrupt  # before there was anything to keep
+        raise EdmError(f"tune: nothing could be simulated: {search.failed[0]}")
     if real:
         _measure(tuned, experiment, repeats, progress)
     return tuned

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import connection, process
+from multiprocessing import connection
 from types import TracebackType
 
 
@@ -28,13 +28,10 @@ class WorkerPool:
     def __init__(self, workers: int):
         # Spawned, not forked: this process has threads (Arrow's, a notebook's).
         context = multiprocessing.get_context("spawn")
-        before = set(multiprocessing.active_children())
         self.executor = ProcessPoolExecutor(workers, context, initializer=_begin)
         with _interrupts_ignored():
-            self.executor.submit(_nothing)  # starts all of the workers
-        self._workers: list[process.BaseProcess] = [
-            child for child in multiprocessing.active_children() if child not in before
-        ]
+            for _ in range(workers):  # each starts one more, as none is idle yet
+                self.executor.submit(_nothing)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -46,8 +43,9 @@ class WorkerPool:
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            for worker in self._workers:
-                worker.terminate()
+            # All: one that was ended may have held the lock of the queue that others wait at.
+            for worker in list((self.executor._processes or {}).values()):
+                worker.kill()
         self.executor.shutdown(wait=True, cancel_futures=True)
 
 

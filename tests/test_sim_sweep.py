@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from edm_policy import EdmError, UsageError
 from edm_sim import run, sweep
+from edm_sim.pool import WorkerPool
 from edm_sim.sweep import Points, point_key
 from edm_workload import Experiment, Trace
 from edm_workload.result import frame
@@ -270,3 +272,19 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     assert none_left(process.pid)
+
+
+def test_idle_workers_end_with_a_pool_that_is_left_by_an_exception() -> None:
+    pool = WorkerPool(3)
+    workers = list(pool.executor._processes.values())
+    assert len(workers) == 3
+    ended = threading.Event()
+
+    def leave() -> None:
+        pool.executor.submit(os.getpid).result()  # all are there, or nearly; they wait for work
+        pool.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        ended.set()
+
+    threading.Thread(target=leave, daemon=True).start()
+    assert ended.wait(30), "a worker that was ended held the lock that the others wait for"
+    assert not any(worker.is_alive() for worker in workers)

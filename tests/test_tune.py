@@ -97,6 +97,15 @@ def test_ctrl_c_ends_the_search_and_keeps_the_best_so_far():
     assert "Ctrl-C" in summary(tuned) and tuned.best
 
 
+def test_ctrl_c_before_the_first_point_is_ctrl_c(monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["edm_lab.tune"], "simulate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(SMALL, "elapsed", trials=4, real=False, jobs=1)
+
+
 def test_ctrl_c_during_the_measurement_keeps_what_was_measured(monkeypatch):
     left = [None] * 5
 
