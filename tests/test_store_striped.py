@@ -42,11 +42,11 @@ def test_pages_are_where_the_ring_says(servers: tuple[Server, Server]) -> None:
 
 
 def test_the_parts_of_a_batch_go_side_by_side() -> None:
-    with Store("striped:" + ",".join(["[shaped:p50=30ms,mem:]"] * 4), 64) as store:
+    with Store("striped:" + ",".join(["[shaped:p50=200ms,mem:]"] * 4), 64) as store:
         for call in (lambda: store.put(range(64), random_pages(64)), lambda: store.get(range(64))):
             began = time.perf_counter()
             call()
-            assert time.perf_counter() - began < 0.075  # one after the other: 120 ms
+            assert time.perf_counter() - began < 0.5  # one after the other: 800 ms
 
 
 @pytest.mark.redis

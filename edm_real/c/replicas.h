@@ -72,11 +72,11 @@ edm_event_t *edm_replicas_event(edm_replicas *r);
 
 /* replicas_read.c */
 int edm_replicas_get(edm_replicas *r, edm_store_io *io, uint32_t n, uint64_t deadline_ns); /* a batch */
-/* As a get of these generations only: from member m, or from all in turn. */
-void edm_replicas_get_from(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, const edm_replica_view *view,
-                           uint64_t deadline_ns);
+/* As a get of these generations only: from member m (how many pages it was asked for), or from all in turn. */
+uint32_t edm_replicas_get_from(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, const edm_replica_view *view,
+                               uint64_t deadline_ns);
 int edm_replicas_get_in_turn(edm_replicas *r, edm_store_io *io, uint32_t n, const edm_replica_view *view,
-                             uint64_t deadline_ns);
+                             uint64_t deadline_ns, int for_program);
 
 /* replicas_keeper.c */
 int edm_replicas_keep(edm_replicas *r);

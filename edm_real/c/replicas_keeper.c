@@ -80,7 +80,7 @@ static void copy(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, cons
     edm_store_io got[EDM_JOB_PAGES];
     uint64_t generation[EDM_JOB_PAGES];
     uint32_t k = 0;
-    edm_replicas_get_in_turn(r, io, n, view, edm_now_ns() + PATIENCE_NS);
+    edm_replicas_get_in_turn(r, io, n, view, edm_now_ns() + PATIENCE_NS, 0);
     for (uint32_t i = 0; i < n; i++) {
         if (io[i].result) {
             edm_wrote(r, m, io[i].page, edm_generation(view[i].word), 0);

@@ -43,19 +43,19 @@ static uint32_t wanted(const edm_store_io *io, uint32_t n, const edm_replica_vie
     return k;
 }
 
-void edm_replicas_get_from(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, const edm_replica_view *view,
-                           uint64_t deadline_ns) {
+uint32_t edm_replicas_get_from(edm_replicas *r, uint32_t m, edm_store_io *io, uint32_t n, const edm_replica_view *view,
+                               uint64_t deadline_ns) {
     edm_store_io some[EDM_JOB_PAGES];
     uint32_t of[EDM_JOB_PAGES], k = wanted(io, n, view, m, of);
-    if (!k) return;
+    if (!k) return 0;
     for (uint32_t i = 0; i < k; i++) some[i] = io[of[i]];
-    r->asked += k;
     uint64_t begun = edm_now_ns();
     r->member[m]->ops->get(r->member[m], some, k, deadline_ns);
     for (uint32_t i = 0; i < k; i++) {
         edm_judge(r, m, some[i].result, begun, deadline_ns);
         io[of[i]].result = right(r, m, &some[i], &view[of[i]]);
     }
+    return k;
 }
 
 static int failures(const edm_store_io *io, uint32_t n) {
@@ -65,11 +65,14 @@ static int failures(const edm_store_io *io, uint32_t n) {
 }
 
 int edm_replicas_get_in_turn(edm_replicas *r, edm_store_io *io, uint32_t n, const edm_replica_view *view,
-                             uint64_t deadline_ns) {
+                             uint64_t deadline_ns, int for_program) {
+    uint32_t asked = 0;
     for (int dead = 0; dead < 2; dead++) /* those that are dead last: they may have it, and live */
         for (uint32_t m = 0; m < r->members; m++)
             if (r->dead[m] == dead)
-                edm_replicas_get_from(r, m, io, n, view, dead ? deadline_ns : edm_share(r, deadline_ns, r->members));
+                asked += edm_replicas_get_from(r, m, io, n, view,
+                                               dead ? deadline_ns : edm_share(r, deadline_ns, r->members));
+    if (for_program) r->asked += asked;
     return -failures(io, n);
 }
 
@@ -102,7 +105,7 @@ static uint32_t ask(struct race *a, uint32_t m, int first) {
     uint32_t of[EDM_JOB_PAGES], k = wanted(a->io, a->n, a->view, m, of);
     if (!k) return 0;
     if (!r->lane[m]) {
-        edm_replicas_get_from(r, m, a->io, a->n, a->view, a->deadline_ns);
+        r->asked += edm_replicas_get_from(r, m, a->io, a->n, a->view, a->deadline_ns);
         return k;
     }
     edm_job *job = edm_job_take(r->lane[m]);
@@ -186,7 +189,7 @@ static int get_side_by_side(edm_replicas *r, edm_store_io *io, uint32_t n, const
     run(&a);
     for (uint32_t m = 0; m < r->members; m++)
         if (a.job[m]) edm_job_leave(a.job[m]);
-    return failures(io, n) ? edm_replicas_get_in_turn(r, io, n, view, deadline_ns) : 0;
+    return failures(io, n) ? edm_replicas_get_in_turn(r, io, n, view, deadline_ns, 1) : 0;
 }
 
 /* ---- a get ---- */
@@ -207,7 +210,7 @@ int edm_replicas_get(edm_replicas *r, edm_store_io *io, uint32_t n, uint64_t dea
             steady &= look(r, io[i].page, &view[i]);
         }
         failed = !steady ? -(int)n
-                 : r->read == EDM_READ_ONE ? edm_replicas_get_in_turn(r, io, n, view, deadline_ns)
+                 : r->read == EDM_READ_ONE ? edm_replicas_get_in_turn(r, io, n, view, deadline_ns, 1)
                                            : get_side_by_side(r, io, n, view, deadline_ns);
         for (uint32_t i = 0; i < n && failed; i++)
             if (io[i].result) steady &= edm_version(r->word[io[i].page]) == edm_version(view[i].word);
