@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from edm_lab.compare_command import calibration_of, progress_line, say_calibration
 from edm_lab.tune import GOALS, Bound, Candidate, Tuned, tune
 from edm_lab.tune_space import KNOBS
 from edm_policy.errors import EdmError
+from edm_sim import Costs
 from edm_workload import Experiment
 from edm_workload.cli import add_common_options, experiment_from_args, note_caveats
 from edm_workload.metadata import collect
@@ -64,28 +64,29 @@ def _tune(args: argparse.Namespace) -> int:
     target = Path(args.toml or f"{experiment.name or 'experiment'}-tuned.toml")
     if not target.resolve().parent.is_dir():
         raise EdmError(f"{target}: there is no such folder; make it first")
-    status = Console(stderr=True)
-    quiet = args.quiet or not status.is_terminal
-    with status.status("tune") as shown:
-        if quiet:
-            shown.stop()
+    bound = Bound.parse(args.bound) if args.bound else None
+    with progress_line(args.quiet, "tune") as shown:
+        calibration = None if args.simulate_only else calibration_of(experiment, True, shown)
         tuned = tune(
             experiment,
             args.goal,
-            bound=Bound.parse(args.bound) if args.bound else None,
+            bound=bound,
             trials=args.trials,
             seed=experiment.workload.seed,
             keep=[k for k in args.keep.split(",") if k],
             few=args.best,
             repeats=args.repeats,
             jobs=args.jobs,
+            costs=Costs.of(calibration) if calibration else None,
             real=not args.simulate_only,
-            progress=lambda text: None if quiet else shown.update(text),
+            progress=shown,
         )
     note_caveats([tuned.default.experiment, *(c.experiment for c in tuned.best)])
     told = summary(tuned)
     table_console().print(rows_table(rows(tuned)))
     print(f"\n{told}")
+    if not args.simulate_only:
+        say_calibration(calibration, experiment.sim.calibration)
     print(f"machine {metadata['machine_load']} before; seed {tuned.seed}")
     write_toml(target, tuned, metadata, told)
     print(f"{target}: the winner")
@@ -170,10 +171,12 @@ def write_toml(path: Path, tuned: Tuned, metadata: dict[str, Any], told: str) ->
 
 def _trace_from(experiment: Experiment, folder: Path) -> Experiment:
     """Its trace file named as seen from the folder that the TOML is in."""
-    trace = experiment.workload.trace
-    if is_synth(trace):
-        return experiment
-    return experiment.with_(trace=os.path.relpath(trace, folder))
+    trace, calibration = experiment.workload.trace, experiment.sim.calibration
+    if not is_synth(trace):
+        experiment = experiment.with_(trace=os.path.relpath(trace, folder))
+    if calibration not in (None, "none", "default"):
+        experiment = experiment.with_(calibration=os.path.abspath(calibration))
+    return experiment
 
 
 def document(tuned: Tuned) -> dict[str, Any]:
