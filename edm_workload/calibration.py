@@ -7,7 +7,7 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     slice_ns              how long a thread keeps its core while another waits for it
     think                 [pages, ns] of a reference that hits, with so many pages resident
     between_ns            what the replay loop does for one that faults, outside of its latency
-    anchor_ns             a fault of the anchor, a short run of its own: how fast the machine was
+    anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
     faults                kind -> beside what -> strata: the components of a fault
     steps                 kind -> beside what -> sizes and spread: those of a reclaim step
     late                  LPET, rung for until it runs: strata
