@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 MADE := $(VENV)/.made-$(subst /,_,$(PYTHON))
 C_SOURCES := $(wildcard edm_*/c/*.c edm_real/preload/* edm_*/c/*.h edm_*/c/*.def edm_*/*.h edm_*/_build*.py)
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
-PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev libhiredis-dev liburing-dev redis-server
+PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev libhiredis-dev liburing-dev redis-server sqlite3
 ARGS ?=
 
 bench: $(STAMP)
