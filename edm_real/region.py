@@ -408,7 +408,7 @@ class Region:
         trace: Trace | NDArray[Any],
         write: NDArray[Any] | None = None,
         threads: int = 1,
-        fill: bool = False,
+        fill: bool | NDArray[np.uint8] = False,
         seed: int | None = None,
         chunk: int = 4096,
         on_progress: Any = None,
@@ -419,7 +419,8 @@ class Region:
 
         trace: a Trace, or page numbers (with `write`, flags, or all are reads). threads: a
         trace with a tid column is split by it, another one is dealt out in chunks. fill: give
-        every page content first (not timed); else pages begin as zeros. on_progress(done,
+        every page content first (not timed): numbers, or the rows of an array of pages in turn,
+        each of page_size bytes; else pages begin as zeros. on_progress(done,
         total) is called some times a second. pages: the trace stays below this page, and only
         pages below are filled and verified (0: all of them); nobody else may use those
         meanwhile, and what arrays hold there is overwritten. whole: each read looks at all of
@@ -430,6 +431,11 @@ class Region:
         the program sees them) are of the references alone.
         Raises PageLostError for lost pages, KeyboardInterrupt within a second of Ctrl-C.
         """
+
+        if isinstance(fill, np.ndarray):
+            if fill.ndim != 2 or not len(fill) or fill.shape[1] != self.page_size:
+                raise UsageError(f"fill: an array of shape (n, {self.page_size}), a page a row")
+            fill = np.ascontiguousarray(fill, np.uint8)
 
         def look(done: int, total: int) -> None:
             self._hooks.raise_error()

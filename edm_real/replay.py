@@ -47,7 +47,7 @@ def run_job(
     refs: References,
     *,
     threads: int,
-    fill: bool,
+    fill: bool | NDArray[np.uint8],
     seed: int,
     chunk: int,
     on_progress: Any,
@@ -69,7 +69,10 @@ def run_job(
     if tid is not None:
         keep.append(ffi.from_buffer("uint16_t[]", tid))
         config.tid = keep[-1]
-    config.threads, config.chunk, config.fill = threads, chunk, fill
+    if isinstance(fill, np.ndarray):
+        keep.append(ffi.from_buffer("uint64_t[]", fill))
+        config.content, config.content_pages = keep[-1], len(fill)
+    config.threads, config.chunk, config.fill = threads, chunk, fill is not False
     config.pages, config.whole = pages, whole
     config.seed = seed
     why = ffi.new("char[256]")

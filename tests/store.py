@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import re
+import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from numpy.typing import NDArray
 
 from edm_real.store_url import resolved
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = 4096
 UNTOUCHED = 0xA5
 Pages = NDArray[np.uint8]
@@ -82,6 +88,42 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Kind(ctypes.Structure):
+    """edm_store_kind of stores.h"""
+
+    _fields_ = (
+        ("prefix", ctypes.c_char_p),
+        ("usage", ctypes.c_char_p),
+        (
+            "open",
+            ctypes.CFUNCTYPE(
+                ctypes.c_void_p,
+                *(ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64),
+                *(ctypes.c_char_p, ctypes.c_size_t),
+            ),
+        ),
+    )
+
+
+def example(folder: Path, pages: int = 64, rest: str = "") -> Store:
+    """The store that docs/write-a-store.md shows, compiled from there."""
+    (code,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/write-a-store.md").read_text(), re.S)
+    source, library = folder / "store_heap.c", folder / "store_heap.so"
+    source.write_text(code)
+    warnings = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
+    command = ["gcc", *warnings, "-shared", "-fPIC", "-I", str(ROOT / "edm_real/c")]
+    plain = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # a sanitizer's
+    subprocess.run([*command, str(source), "-o", str(library)], check=True, env=plain)
+    kind = _Kind.in_dll(ctypes.CDLL(str(library)), "edm_store_heap")
+    why = ctypes.create_string_buffer(512)
+    raw = kind.open(rest.encode(), PAGE, pages, why, 512)
+    if not raw:
+        raise ValueError(why.value.decode())
+    store = Store.__new__(Store)
+    store.raw = ffi.cast("edm_store *", raw)
+    return store
 
 
 def store_or_skip(url: str, pages: int = 64) -> Store:

@@ -35,7 +35,9 @@ def test_sorted_in_place(faults: str, evict: str, store: str) -> None:
             assert s["resident"] <= s["limit"] == 512 and s["fetches"] > 1000, s
             del a
         """,
-        faults, store, evict,
+        faults,
+        store,
+        evict,
     )
 
 
@@ -59,7 +61,8 @@ def test_threads_write_and_check_their_own_pages(faults: str, store: str) -> Non
             del a, work, threads
         assert bad == [0] * 12, bad
         """,
-        faults, store,
+        faults,
+        store,
     )
 
 
@@ -81,7 +84,9 @@ def test_replay_finds_every_byte_where_it_was_written(faults: str, evict: str, d
                 assert r.check()
                 r.discard()
         """,
-        faults, evict, dirty,
+        faults,
+        evict,
+        dirty,
     )
 
 
@@ -420,3 +425,26 @@ def test_a_wrong_request_is_one_clear_line(options: dict[str, object], says: str
     with pytest.raises(EdmError) as caught:
         Region("4MiB", **options)  # type: ignore[arg-type]
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_replay_fills_pages_with_the_rows_it_is_given() -> None:
+    """In turn, and verified: what is not written again must be there in the end."""
+    passes(
+        """
+        content = np.random.default_rng(1).integers(0, 256, (48, 4096), dtype=np.uint8)
+        pages = np.random.default_rng(2).integers(0, 256, 5000).astype(np.uint32)
+        with Region(256, local=64) as r:
+            done = r.replay(pages, (pages % 5 == 0).astype(np.uint8), fill=content)
+            assert done["verified"] and done["extra"]["verified_pages"] == 256
+            a = r.array(np.uint8, (256, 4096))
+            assert all((a[k] == content[k % 48]).all() for k in range(256) if k % 5)
+            del a
+            for bad in (content[:, :100], content[:0], content[0]):
+                try:
+                    r.replay(pages, fill=bad)
+                except UsageError as error:
+                    assert "shape (n, 4096)" in str(error)
+                else:
+                    raise AssertionError(bad.shape)
+        """
+    )

@@ -17,9 +17,19 @@ from edm_real._core import ffi, lib
 
 from tests.certificates import Certificates
 from tests.servers import Cluster, Server
-from tests.store import PAGE, UNTOUCHED, Pages, Store, random_pages, store_or_skip, text_pages
+from tests.store import (
+    PAGE,
+    UNTOUCHED,
+    Pages,
+    Store,
+    example,
+    random_pages,
+    store_or_skip,
+    text_pages,
+)
 
 PAGES = 512
+EXAMPLE = "docs/write-a-store.md"
 URLS = [
     "mem:",
     "mem:?cap=64MiB",
@@ -79,7 +89,7 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-@pytest.fixture(params=[*URLS, *(pytest.param(u, marks=pytest.mark.redis) for u in REDIS)])
+@pytest.fixture(params=[EXAMPLE, *URLS, *(pytest.param(u, marks=pytest.mark.redis) for u in REDIS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     key = tmp_path / "key"
     key.write_bytes(bytes(range(32)))
@@ -93,6 +103,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             values["ca"] = request.getfixturevalue("made")["ca.pem"]
         running = request.getfixturevalue("server")
         values |= {"port": running.port, "socket": running.socket}
+    if request.param == EXAMPLE:
+        with example(tmp_path, PAGES) as s:
+            yield s
+        return
     with store_or_skip(request.param.format(**values), PAGES) as s:
         yield s
 

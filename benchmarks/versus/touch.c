@@ -6,7 +6,9 @@
  * Contents are verified. Word 0 of a page holds the page's number + 1 in its upper half and in its
  * lower half how often the page was written; the other words are the fill. Each access checks
  * the number, and in the end every byte is checked and the counts must add up to the writes
- * done: a page that comes back wrong, stale or empty is noticed.
+ * done: a page that comes back wrong, stale or empty is noticed. Pages with content of a file
+ * (--fill-file) have no number: there the count is what a write adds to the file's own word 0, and all
+ * is checked in the end.
  *
  * Exit codes: 0 ok, 1 failed, 2 usage, 77 pages here are not of 4096 bytes.
  */
@@ -32,8 +34,8 @@
 #define WRITES (UINT32_C(1) << 31) /* in a record of a reference file: this access writes */
 
 enum pattern { UNIFORM, SEQ, STRIDE };
-enum fill { NONE, WORD, HALF, RANDOM };
-static const char *const fill_names[] = {"none", "word", "half", "random", NULL};
+enum fill { NONE, WORD, HALF, RANDOM, CONTENT };
+static const char *const fill_names[] = {"none", "word", "half", "random", "content", NULL};
 
 struct options {
     uint32_t pages;
@@ -42,6 +44,9 @@ struct options {
     enum pattern pattern;
     uint32_t stride;
     enum fill fill;
+    const char *content_file; /* of the fill CONTENT: page p begins as its page p % content_pages */
+    const uint64_t *content;
+    uint32_t content_pages;
     const char *file;      /* NULL: anonymous memory */
     const char *refs_file; /* NULL: a pattern */
     bool write;            /* of patterns; a reference file says it for each access */
@@ -128,11 +133,31 @@ static const uint32_t *open_records(struct options *o) {
     return records;
 }
 
+/* Maps the file whose pages the region begins with. */
+static void open_content(struct options *o) {
+    struct stat st;
+    int fd = open(o->content_file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        fail(o->content_file);
+    o->content_pages = (uint32_t)(st.st_size / PAGE);
+    if (!o->content_pages) {
+        fprintf(stderr, "touch: %s has no whole page\n", o->content_file);
+        exit(2);
+    }
+    o->content = mmap(NULL, (size_t)o->content_pages * PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (o->content == MAP_FAILED)
+        fail("mmap");
+    close(fd);
+}
+
 /* ---- the memory and what is in it ---- */
 
 static uint64_t stamp(uint32_t page) { return (uint64_t)(page + 1) << 32; }
 
-static uint64_t content(enum fill fill, uint32_t page, size_t i) {
+static uint64_t content(const struct options *o, uint32_t page, size_t i) {
+    enum fill fill = o->fill;
+    if (fill == CONTENT)
+        return o->content[(size_t)(page % o->content_pages) * WORDS + i];
     uint64_t x = ((uint64_t)page << 16 | i) * 0x9E3779B97F4A7C15u;
     return fill == RANDOM || (fill == HALF && i < WORDS / 2) ? x ^ x >> 29 : 0;
 }
@@ -173,9 +198,9 @@ static void advise(uint8_t *region, const struct options *o, int advice) {
 static void fill_region(uint8_t *region, const struct options *o) {
     for (uint32_t page = 0; o->fill != NONE && page < o->pages; page++) {
         uint64_t *words = page_at(region, page);
-        words[0] = stamp(page);
+        words[0] = o->fill == CONTENT ? content(o, page, 0) : stamp(page);
         for (size_t i = 1; i < WORDS; i++)
-            words[i] = content(o->fill, page, i);
+            words[i] = content(o, page, i);
     }
     /* Or the write-back of the fill would be in the first accesses' time. */
     if (o->file && msync(region, (size_t)o->pages * PAGE, MS_SYNC))
@@ -188,10 +213,11 @@ static uint64_t check_region(uint8_t *region, const struct options *o, uint64_t 
     for (uint32_t page = 0; page < o->pages; page++) {
         const uint64_t *words = page_at(region, page);
         bool untouched = o->fill == NONE && !words[0];
-        wrong += !untouched && words[0] >> 32 != page + 1;
-        counted += (uint32_t)words[0];
+        uint64_t numbered = o->fill == CONTENT ? words[0] - content(o, page, 0) + stamp(page) : words[0];
+        wrong += !untouched && numbered >> 32 != page + 1;
+        counted += (uint32_t)numbered;
         for (size_t i = 1; i < WORDS; i++)
-            wrong += words[i] != content(o->fill, page, i);
+            wrong += words[i] != content(o, page, i);
     }
     return wrong + (counted != writes);
 }
@@ -281,10 +307,11 @@ static void measure(uint8_t *region, const struct options *o, const uint32_t *re
         uint64_t empty = stamp(page), start = now_ns();
         uint64_t seen = *word;
         if (write)
-            *word = (seen ? seen : empty) + 1;
+            *word = (seen || o->fill == CONTENT ? seen : empty) + 1;
         record(out->access, now_ns() - start);
         out->writes += write;
-        out->wrong += seen >> 32 != page + 1 && (seen || o->fill != NONE);
+        if (o->fill != CONTENT)
+            out->wrong += seen >> 32 != page + 1 && (seen || o->fill != NONE);
     }
     out->elapsed_ns = now_ns() - began;
     getrusage(RUSAGE_SELF, &out->after);
@@ -308,7 +335,8 @@ static void report(const struct options *o, const struct outcome *out) {
 /* ---- the command line ---- */
 
 static const char usage_text[] =
-    "usage: touch --pages N [--anon | --file PATH] [--fill none|word|half|random] [--huge never|default] [--random]\n"
+    "usage: touch --pages N [--anon | --file PATH] [--fill none|word|half|random | --fill-file PATH]\n"
+    "             [--huge never|default] [--random]\n"
     "             (--refs-file PATH [--refs N] | --pattern uniform|seq|stride:K --refs N [--write] [--seed N])\n";
 
 static void usage(const char *what, const char *given) {
@@ -353,6 +381,7 @@ static struct options parse(int argc, char **argv) {
         {"anon", no_argument, NULL, 'm'},            {"file", required_argument, NULL, 'f'},
         {"fill", required_argument, NULL, 'c'},      {"huge", required_argument, NULL, 'u'},
         {"random", no_argument, NULL, 'd'},          {"help", no_argument, NULL, 'h'},
+        {"fill-file", required_argument, NULL, 'F'},
         {NULL, 0, NULL, 0},
     };
     struct options o = {.seed = 1, .stride = 1, .small_pages = true};
@@ -368,12 +397,15 @@ static struct options parse(int argc, char **argv) {
         case 'm': anon = true; break;
         case 'f': o.file = optarg; break;
         case 'c': o.fill = (enum fill)one_of("--fill", optarg, fill_names); break;
+        case 'F': o.content_file = optarg; o.fill = CONTENT; break;
         case 'u': o.small_pages = one_of("--huge", optarg, huge); break;
         case 'd': o.random_advice = true; break;
         case 'h': fputs(usage_text, stdout); exit(0);
         default: fputs(usage_text, stderr); exit(2);
         }
     }
+    if (o.fill == CONTENT && !o.content_file)
+        usage("--fill", "content comes with --fill-file PATH");
     if (optind < argc)
         usage("unknown argument", argv[optind]);
     if (!o.pages)
@@ -397,6 +429,8 @@ int main(int argc, char **argv) {
     if (!out.access)
         fail("calloc");
     const uint32_t *records = o.refs_file ? open_records(&o) : NULL;
+    if (o.content_file)
+        open_content(&o);
     uint8_t *region = map_region(&o);
     fill_region(region, &o);
     advise(region, &o, MADV_RANDOM);

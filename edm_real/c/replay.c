@@ -60,6 +60,7 @@ static uint64_t number_of(const edm_replay *j, uint32_t page, uint32_t version) 
 }
 
 static uint64_t initial(const edm_replay *j, uint32_t page, uint32_t word) {
+    if (j->c.content) return j->c.content[(size_t)(page % j->c.content_pages) * j->page_words + word];
     return j->c.fill ? number_of(j, page, LOCKED | word) : 0; /* versions stay below LOCKED */
 }
 

@@ -114,6 +114,8 @@ typedef struct edm_replay_config {
     uint32_t chunk;        /* references a thread takes at a time, when tid is NULL */
     uint32_t pages;        /* fill and verify these many pages; the others are somebody else's. 0: all */
     uint8_t fill;          /* every page gets content first, outside of what is timed */
+    const uint64_t *content; /* of `fill`: page p gets page p % content_pages of it; NULL: numbers */
+    uint32_t content_pages;
     uint8_t whole;         /* each read looks at all of the page, under the page's lock (slow) */
     uint64_t seed;
 } edm_replay_config;
