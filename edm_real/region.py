@@ -84,7 +84,7 @@ class Region:
         low: Size | None = None,
         handlers: int = 1,
         observe: str = "auto",
-        batch: int = 64,
+        batch: int = 256,
         seed: int = 1,
         deadline_s: float = 5.0,
         reclaim: str = "thread",

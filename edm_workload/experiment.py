@@ -61,7 +61,7 @@ class Policy:
     limit: Size | None = None
     observe: str = "auto"
     dirty: str = "exact"
-    batch: int = 64
+    batch: int = 256
     working_set: bool = False
     auto_min: Size = 0
     auto_target: int = 0

@@ -188,23 +188,23 @@ class TestHeldPages:
         assert pager.reclaim()[0] == "RUNNING"  # marks, not yet carried out
         assert pager.reclaim() == ("FAIL", [])
 
-    def test_an_answer_holds_256_commands_and_no_more(self) -> None:
-        pager = make(pages=600, limit=600, high=600, low=0, evict="lpet", observe="idle", batch=128)
-        bring(pager, *range(300))
-        carry_out(pager, pager.flush(299) or pager.recall(299), store=False)
-        assert pager.store_failed(299) == 2  # IDLE, and the newest: met after 299 marks
+    def test_an_answer_holds_512_commands_and_no_more(self) -> None:
+        pager = make(pages=900, limit=900, high=900, low=0, evict="lpet", observe="idle", batch=256)
+        bring(pager, *range(600))
+        carry_out(pager, pager.flush(599) or pager.recall(599), store=False)
+        assert pager.store_failed(599) == 2  # IDLE, and the newest: met after 599 marks
         _, commands = pager.reclaim()
-        assert len(commands) == 255
+        assert len(commands) == 511
         carry_out(pager, commands)
-        assert pager.check() and sorted(reclaim(pager)) == list(range(300))
+        assert pager.check() and sorted(reclaim(pager)) == list(range(600))
 
-    def test_a_victim_after_255_marks_still_fits(self) -> None:
-        pager = make(pages=600, limit=600, high=600, low=0, evict="lpet", observe="idle")
-        bring(pager, *range(256))
-        carry_out(pager, pager.recall(255), store=False)
-        pager.store_failed(255)
+    def test_a_victim_after_511_marks_still_fits(self) -> None:
+        pager = make(pages=900, limit=900, high=900, low=0, evict="lpet", observe="idle")
+        bring(pager, *range(512))
+        carry_out(pager, pager.recall(511), store=False)
+        pager.store_failed(511)
         _, commands = pager.reclaim()
-        assert len(commands) == 256 and ops(commands)[-1] == ("EVICT", 255)
+        assert len(commands) == 512 and ops(commands)[-1] == ("EVICT", 511)
         assert pager.check()
 
 

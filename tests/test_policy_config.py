@@ -15,7 +15,7 @@ def config(**more: object) -> PolicyConfig:
 def test_default_watermarks_keep_their_order(limit: int) -> None:
     low, high = watermarks(limit)
     assert 0 <= low < high <= limit
-    assert limit - low <= 128
+    assert limit - low <= 512
 
 
 def test_observation_is_what_real_memory_can_show_unless_the_evictor_needs_more() -> None:
@@ -37,7 +37,7 @@ def test_observation_is_what_real_memory_can_show_unless_the_evictor_needs_more(
         ({"pages": 0}, "a region of 0 pages"),
         ({"pages": 2**33}, "a region of 8589934592 pages"),
         ({"limit": 2**32, "high": 5, "low": 1}, "it must be below"),
-        ({"batch": 129}, "batch 129: it must be 1 to 128"),
+        ({"batch": 257}, "batch 257: it must be 1 to 256"),
         ({"seed": -1}, "seed -1"),
         ({"observe": "magic"}, "unknown observation 'magic'"),
         ({"dirty": "sometimes"}, "unknown dirty tracking 'sometimes'"),

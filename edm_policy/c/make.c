@@ -58,7 +58,7 @@ static int check_config(edm_pager *p) {
         snprintf(line, sizeof line, "low %u, high %u, limit %u: must be low < high <= limit", c->low, c->high, c->limit);
         return edm_refuse(p, line);
     }
-    if (c->batch == 0 || c->batch > EDM_CMDS_MAX / 2) return edm_refuse(p, "batch must be 1 .. 128");
+    if (c->batch == 0 || c->batch > EDM_CMDS_MAX / 2) return edm_refuse(p, "batch must be 1 .. 256");
     if (c->auto_min && (c->auto_min > c->limit || !c->auto_target || !c->auto_interval))
         return edm_refuse(p, "auto needs auto_min <= limit, and a target and an interval above 0");
     if (c->observe > EDM_OBSERVE_EXACT) return edm_refuse(p, "observe must be faults, idle or exact");

@@ -115,7 +115,7 @@ enum edm_reclaim_status {
 };
 
 enum {
-    EDM_CMDS_MAX = 256,
+    EDM_CMDS_MAX = 512,
     EDM_LOOKS = 4, /* most commands in an answer of reclaim, for each eviction asked for: bounds the time it takes */
     EDM_NAME_MAX = 96
 };
@@ -129,7 +129,7 @@ typedef struct edm_cmd {
 
 typedef struct edm_cmds { /* answers to one event; the first is the verdict on its page */
     uint32_t n;
-    edm_cmd c[256]; /* EDM_CMDS_MAX */
+    edm_cmd c[512]; /* EDM_CMDS_MAX */
 } edm_cmds;
 
 typedef struct edm_rec { /* one line of the decision log: an event, or (kind | 0x80) one of its commands */
@@ -153,7 +153,7 @@ typedef struct edm_stats {
 typedef struct edm_config {
     uint32_t pages;            /* pages of the region: numbers 0 .. pages - 1 */
     uint32_t low, high, limit; /* pages */
-    uint32_t batch;            /* most evictions in one reclaim step, 1 .. 128 */
+    uint32_t batch;            /* most evictions in one reclaim step, 1 .. 256 */
     uint8_t observe;           /* edm_observe */
     uint8_t dirty;             /* edm_dirty_mode */
     uint8_t working_set;       /* 1: refault distances are kept, 4 bytes a page */

@@ -26,9 +26,9 @@ uint32_t edm_buffer_take(edm_region *r) {
     return s->fresh++;
 }
 
-void edm_buffer_give(edm_region *r, uint32_t buffer) {
+void edm_buffer_give(edm_region *r, uint32_t page) {
     struct edm_stash *s = &r->stash;
-    s->warm[(s->warm_head + s->warm_n++) % s->count] = buffer;
+    if (r->buffer_of[page] != EDM_IN_STORE) s->warm[(s->warm_head + s->warm_n++) % s->count] = r->buffer_of[page];
 }
 
 uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers) {

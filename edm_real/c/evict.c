@@ -6,7 +6,9 @@
  *   -       write the dirty ones to the store, straight from their buffers
  *   lock    edm_stored() or edm_store_failed() for each; their buffers are free
  *
- * A clean page under exact tracking is write-protected all along: it is dropped, not copied.
+ * A clean page under exact tracking is write-protected all along: it is dropped, not copied. So is one that is
+ * marked idle, where the store has its bytes and is quickly asked for them: a rescue then fetches them
+ * (its buffer_of is EDM_IN_STORE).
  */
 #define _GNU_SOURCE
 #include "region.h"
@@ -17,33 +19,37 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-enum { REFUSED_NS = 5000000, STEP = 8 };
-enum { NO_BUFFER = 1 }; /* in edm_cmd.zero, here only: a clean page's bytes were dropped */
+enum { REFUSED_NS = 5000000, STEP = 8, PUT = 64 };
+
+/* (lock) Can the page go without its bytes being kept? */
+static int droppable(edm_region *r, const edm_cmd *c) {
+    uint32_t word = edm_page_word(r->pager, c->page);
+    if (edm_config_of(r->pager)->dirty != EDM_DIRTY_EXACT || (word & EDM_DIRTY)) return 0;
+    return c->op == EDM_EVICT || ((word & EDM_COPY) && !(r->store->caps & EDM_STORE_BLOCKING));
+}
 
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
-static void take_out(edm_region *r, edm_cmds *cmds) {
+static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     uint64_t mark = edm_span_begin(r);
     uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
-    int exact = edm_config_of(r->pager)->dirty == EDM_DIRTY_EXACT;
-    for (uint32_t i = 0; i < cmds->n; i++) {
-        edm_cmd *c = &cmds->c[i];
-        if (c->op == EDM_EVICT && (c->flags & EDM_F_IDLE)) continue;
-        edm_hook(r, EDM_AT_UNMAP, c->page);
-        if (c->op == EDM_EVICT && exact && !(c->flags & EDM_F_DIRTY)) {
-            c->zero = NO_BUFFER;
+    for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < count; i++)
+        if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
+    edm_lock_take(&r->lock);
+    for (uint32_t i = 0; i < count; edm_lock_pass(&r->lock), i++) {
+        const edm_cmd *c = &cmds[i];
+        if (c->flags & EDM_F_IDLE) continue;
+        if (droppable(r, c)) {
+            r->buffer_of[c->page] = EDM_IN_STORE;
             clean[dropped++] = c->page;
         } else {
+            buffers[n] = edm_buffer_take(r);
             pages[n++] = c->page;
         }
     }
-    if (n) {
-        edm_lock_take(&r->lock);
-        for (uint32_t i = 0; i < n; i++) buffers[i] = edm_buffer_take(r);
-        edm_lock_give(&r->lock);
-        edm_sort(pages, n);
-        edm_sort(buffers, n);
-        for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
-    }
+    edm_lock_give(&r->lock);
+    edm_sort(pages, n);
+    edm_sort(buffers, n);
+    for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
     mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
     edm_unmap(r, pages, buffers, n, clean, dropped);
     mark = edm_span_begin(r);
@@ -54,35 +60,46 @@ static void take_out(edm_region *r, edm_cmds *cmds) {
     EDM_COUNT(r, unmaps, 1);
 }
 
-/* (lock) The pages are out of the program's sight. What is still to be stored stays in `cmds`. */
-static void tell_done(edm_region *r, edm_cmds *cmds) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < cmds->n; edm_lock_pass(&r->lock), i++) {
-        edm_cmd c = cmds->c[i];
+static void raise_all(edm_region *r, const edm_cmd *c, uint32_t n) {
+    uint64_t buckets = 0;
+    for (uint32_t i = 0; i < n; i++) buckets |= 1ull << edm_bucket_number(c[i].page);
+    for (; buckets; buckets &= buckets - 1) edm_event_raise(&r->bucket[__builtin_ctzll(buckets)]);
+}
+
+/* The pages are out of the program's sight. What is still to be stored comes to the front of c; how many. */
+static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
+    uint32_t dirty[EDM_CMDS_MAX], kept = 0, surplus[EDM_DRAIN], surplus_n;
+    uint64_t mark = edm_span_begin(r);
+    edm_lock_take(&r->lock);
+    for (uint32_t i = 0; i < n; edm_lock_pass(&r->lock), i++) {
         uint64_t now = edm_event_now(r);
-        edm_done(r->pager, c.page, now);
-        if (c.op != EDM_EVICT) continue;
-        if ((c.flags & EDM_F_DIRTY) || r->lockstep) {
-            cmds->c[kept++] = c;
+        edm_done(r->pager, c[i].page, now);
+        if (c[i].op != EDM_EVICT) continue;
+        if ((c[i].flags & EDM_F_DIRTY) || r->lockstep) {
+            dirty[kept++] = i;
         } else { /* clean: under one hold of the lock, nobody sees it LEAVING without a buffer */
-            edm_stored(r->pager, c.page, now);
-            if (c.zero != NO_BUFFER) edm_buffer_give(r, r->buffer_of[c.page]);
+            edm_stored(r->pager, c[i].page, now);
+            edm_buffer_give(r, c[i].page);
         }
     }
-    cmds->n = kept;
+    surplus_n = edm_buffers_surplus(r, surplus);
+    edm_lock_give(&r->lock);
+    raise_all(r, c, n);
+    edm_event_raise(&r->room);
+    mark = edm_span_n(r, EDM_SPAN_DONE, n, mark);
+    edm_buffers_drain(r, surplus, surplus_n);
+    if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
+    for (uint32_t i = 0; i < kept; i++) c[i] = c[dirty[i]];
+    return kept;
 }
 
-static void raise_all(edm_region *r, const uint32_t *pages, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) edm_event_raise(edm_bucket_of(r, pages[i]));
-}
-
-/* Writes the dirty pages of `cmds` back; flags get EDM_F_DIRTY cleared where that failed. */
-static void write_back(edm_region *r, edm_cmds *cmds) {
-    edm_store_io io[EDM_CMDS_MAX / 2];
-    uint16_t of[EDM_CMDS_MAX / 2];
+/* Writes the dirty pages back; op is 0 then where that failed. */
+static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
+    edm_store_io io[EDM_CMDS_MAX];
+    uint16_t of[EDM_CMDS_MAX];
     uint32_t n = 0;
-    for (uint32_t i = 0; i < cmds->n; i++) {
-        edm_cmd *c = &cmds->c[i];
+    for (uint32_t i = 0; i < count; i++) {
+        edm_cmd *c = &cmds[i];
         if (!(c->flags & EDM_F_DIRTY)) continue;
         void *bytes = edm_stashed(r, c->page);
         uint64_t sum = r->stashed_sum[c->page];
@@ -102,7 +119,7 @@ static void write_back(edm_region *r, edm_cmds *cmds) {
     if (!failed) return;
     for (uint32_t i = 0; i < n; i++) {
         if (!io[i].result) continue;
-        edm_cmd *c = &cmds->c[of[i]];
+        edm_cmd *c = &cmds[of[i]];
         c->op = 0;
         r->sum[c->page] = EDM_NO_SUM; /* the store may have the old page, or none */
         EDM_COUNT(r, failed_writebacks, 1);
@@ -110,44 +127,55 @@ static void write_back(edm_region *r, edm_cmds *cmds) {
     }
 }
 
-/* (lock) */
-static void tell_stored(edm_region *r, const edm_cmds *cmds) {
-    for (uint32_t i = 0; i < cmds->n; edm_lock_pass(&r->lock), i++) {
-        const edm_cmd *c = &cmds->c[i];
+static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
+    uint32_t surplus[EDM_DRAIN], surplus_n;
+    uint64_t mark = edm_span_begin(r);
+    edm_lock_take(&r->lock);
+    for (uint32_t i = 0; i < n; edm_lock_pass(&r->lock), i++) {
         uint64_t now = edm_event_now(r);
-        int buffer = c->op ? edm_stored(r->pager, c->page, now) : edm_store_failed(r->pager, c->page, now);
-        if (buffer == 2 || c->zero == NO_BUFFER) continue;
+        int buffer = c[i].op ? edm_stored(r->pager, c[i].page, now) : edm_store_failed(r->pager, c[i].page, now);
         /* A rescuer that is still copying from it gives it back instead: see conclude(). */
-        if (edm_page_state(r->pager, c->page) != EDM_FETCHING) edm_buffer_give(r, r->buffer_of[c->page]);
+        if (buffer != 2 && edm_page_state(r->pager, c[i].page) != EDM_FETCHING) edm_buffer_give(r, c[i].page);
+    }
+    surplus_n = edm_buffers_surplus(r, surplus);
+    edm_lock_give(&r->lock);
+    raise_all(r, c, n);
+    edm_event_raise(&r->room);
+    mark = edm_span_n(r, EDM_SPAN_STORED, n, mark);
+    edm_buffers_drain(r, surplus, surplus_n);
+    if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
+}
+
+/* Pages whose bytes are in their buffers go to the store, PUT at a time: who waits for room has it early. */
+static void store_all(edm_region *r, edm_cmd *c, uint32_t n) {
+    n = tell_done(r, c, n);
+    for (uint32_t i = 0, part; i < n; i += part) {
+        part = n - i < PUT || r->lockstep ? n - i : PUT;
+        write_back(r, c + i, part);
+        edm_hook(r, EDM_AT_STORED, c[i].page);
+        tell_stored(r, c + i, part);
     }
 }
 
-void edm_carry_out(edm_region *r, edm_cmds *cmds) {
-    uint32_t pages[EDM_CMDS_MAX], surplus[EDM_DRAIN], surplus_n = 0, n;
-    for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
-    take_out(r, cmds);
-    uint64_t mark = edm_span_begin(r);
-    edm_lock_take(&r->lock);
-    tell_done(r, cmds);
-    if (!cmds->n) surplus_n = edm_buffers_surplus(r, surplus);
-    edm_lock_give(&r->lock);
-    raise_all(r, pages, n);
-    mark = edm_span_n(r, EDM_SPAN_DONE, n, mark);
-    if (cmds->n) {
-        write_back(r, cmds);
-        for (n = 0; n < cmds->n; n++) pages[n] = cmds->c[n].page;
-        edm_hook(r, EDM_AT_STORED, pages[0]);
-        mark = edm_span_begin(r);
-        edm_lock_take(&r->lock);
-        tell_stored(r, cmds);
-        surplus_n = edm_buffers_surplus(r, surplus);
-        edm_lock_give(&r->lock);
-        raise_all(r, pages, n);
-        mark = edm_span_n(r, EDM_SPAN_STORED, n, mark);
+/* Evictions of pages in their buffers come to the front; how many. */
+static uint32_t idle_first(edm_cmds *cmds) {
+    uint32_t front = 0;
+    for (uint32_t i = 0; i < cmds->n; i++) {
+        edm_cmd c = cmds->c[i];
+        if (!(c.flags & EDM_F_IDLE)) continue;
+        cmds->c[i] = cmds->c[front];
+        cmds->c[front++] = c;
     }
-    edm_event_raise(&r->room);
-    edm_buffers_drain(r, surplus, surplus_n);
-    if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
+    return front;
+}
+
+/* Pages in their buffers first: they make room at once, and the others are unmapped in one batch, which
+ * interrupts the threads that fault. In lockstep all in the order they were chosen. */
+void edm_carry_out(edm_region *r, edm_cmds *cmds) {
+    uint32_t front = r->lockstep ? 0 : idle_first(cmds);
+    if (front) store_all(r, cmds->c, front);
+    take_out(r, cmds->c + front, cmds->n - front);
+    store_all(r, cmds->c + front, cmds->n - front);
 }
 
 static uint32_t evictions_in(const edm_cmd *c, uint32_t n) {

@@ -106,7 +106,7 @@ static void drop(edm_region *r, edm_cmds *cmds) {
     for (uint32_t i = 0; i < cmds->n; i++) {
         const edm_cmd *c = &cmds->c[i];
         r->sum[c->page] = EDM_NO_SUM;
-        if (c->flags & EDM_F_IDLE) edm_buffer_give(r, r->buffer_of[c->page]);
+        if (c->flags & EDM_F_IDLE) edm_buffer_give(r, c->page);
         edm_done(r->pager, c->page, edm_event_now(r));
     }
     edm_lock_give(&r->lock);
@@ -209,7 +209,7 @@ static int buffers_add_up(const edm_region *r) {
     uint32_t used = 0;
     for (uint32_t page = 0; page < r->pages; page++) {
         int state = edm_page_state(r->pager, page);
-        used += state == EDM_IDLE || state == EDM_LEAVING;
+        used += (state == EDM_IDLE || state == EDM_LEAVING) && r->buffer_of[page] != EDM_IN_STORE;
     }
     return used + s->warm_n + s->cold_n == s->fresh;
 }

@@ -35,6 +35,7 @@ enum {
     EDM_HANDLERS_MAX = 16,
     EDM_LOG_RECS = 4096
 };
+#define EDM_IN_STORE UINT32_MAX
 
 struct edm_stash { /* see buffers.c; (lock) but for `bytes` */
     uint8_t *bytes;
@@ -65,7 +66,7 @@ struct edm_region {
     edm_store *store;
     uint64_t *sum;             /* per page: checksum of what the store has */
     uint64_t *stashed_sum;     /* per page: checksum of what its buffer has */
-    uint32_t *buffer_of;       /* per page: where it is in the stash */
+    uint32_t *buffer_of;       /* per page: where it is in the stash; EDM_IN_STORE: see evict.c */
     struct edm_stash stash;
     struct edm_pipe pipe[EDM_PIPES];
 
@@ -106,9 +107,8 @@ static inline void *edm_buffer_at(const edm_region *r, uint32_t buffer) {
     return r->stash.bytes + ((size_t)buffer << r->shift);
 }
 static inline void *edm_stashed(const edm_region *r, uint32_t page) { return edm_buffer_at(r, r->buffer_of[page]); }
-static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) {
-    return &r->bucket[(page * 0x9e3779b1u) >> 26];
-}
+static inline uint32_t edm_bucket_number(uint32_t page) { return (page * 0x9e3779b1u) >> 26; }
+static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) { return &r->bucket[edm_bucket_number(page)]; }
 static inline uint64_t edm_event_now(const edm_region *r) {
     return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();
 }
@@ -145,7 +145,7 @@ void *edm_lpet_main(void *region);
 
 /* buffers.c */
 uint32_t edm_buffer_take(edm_region *r);                       /* (lock) */
-void edm_buffer_give(edm_region *r, uint32_t buffer);          /* (lock) */
+void edm_buffer_give(edm_region *r, uint32_t page);            /* (lock) the page's, if it has one */
 uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers); /* (lock) at most EDM_DRAIN, for edm_buffers_drain() */
 void edm_buffers_drain(edm_region *r, uint32_t *buffers, uint32_t n);
 void edm_sort(uint32_t *numbers, uint32_t n);

@@ -58,6 +58,9 @@ typedef struct edm_store_ops {
     int (*sync)(edm_store *s, uint64_t deadline_ns); /* 0 or -errno */
     void (*stats)(edm_store *s, edm_store_stats *out);
     void (*close)(edm_store *s);
+    /* NULL, or for pages that lie in this process's memory: a get without the copy. Where the page's bytes are (page_size
+     * of them) until its next put or del, NULL if they are not to be had so. Nobody may put or del it meanwhile. */
+    const void *(*lend)(edm_store *s, uint64_t page);
 } edm_store_ops;
 
 struct edm_store {

@@ -160,6 +160,14 @@ static int get(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns)
     return -failed;
 }
 
+static const void *lend(edm_store *s, uint64_t page) {
+    struct mem *m = (struct mem *)s;
+    if (!(atomic_load_explicit(&m->state[page], memory_order_acquire) & WHOLE)) return NULL;
+    m->gets++;
+    m->bytes_out += s->page_size;
+    return at(m, page);
+}
+
 static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct mem *m = (struct mem *)s;
     (void)deadline_ns;
@@ -196,7 +204,7 @@ static void close_mem(edm_store *s) {
     free(m);
 }
 
-static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, close_mem};
+static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, close_mem, lend};
 
 static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     uint64_t cap = INT64_MAX;

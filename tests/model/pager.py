@@ -10,7 +10,7 @@ from model.evictors import BUSY, EVICTORS, UNUSED, USED
 
 WRITE, DIRTY, LEAVING, KEEP, IDLE, COPY, DIRECT = 1, 2, 4, 8, 16, 32, 64
 LSPT = ("FETCHING", "RESIDENT", "IDLE", "LEAVING")
-MOST = 256  # commands in one answer
+MOST = 512  # commands in one answer
 LOOKS = 4  # the same for reclaim, for each eviction asked for
 
 
