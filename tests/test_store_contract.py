@@ -55,6 +55,7 @@ URLS = [
 REDIS = [
     "redis-cluster://127.0.0.1:{cluster}/?prefix=in%cluster",
     "replicated:[redis-cluster://127.0.0.1:{cluster}/],mem:",
+    "zstd+redis-cluster://127.0.0.1:{cluster}/",
     "rediss://127.0.0.1:{tls}/0?ca={ca}",
     "redis://127.0.0.1:{port}/0",
     "redis+unix://{socket}?db=3&prefix=other",
