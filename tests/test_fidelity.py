@@ -65,7 +65,8 @@ def test_the_model_is_no_worse_than_it_was(
         values = np.array([r[name] for r in real], float)
         spread = np.ptp(values) / 2
         error = abs(sim[0][name] - np.median(values))
-        assert error <= max(BOUNDS["counts"] * np.median(values), 2 * spread), (name, values)
+        bound = BOUNDS["counts_of_threads" if "--threads" in options else "counts"]
+        assert error <= max(bound * np.median(values), 2 * spread), (name, values)
     elapsed = np.array([r["elapsed_s"] for r in real])
     error = abs(sim[0]["elapsed_s"] / np.median(elapsed) - 1)
     repeat = np.ptp(elapsed) / 2 / np.median(elapsed)
