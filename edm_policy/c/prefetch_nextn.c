@@ -16,7 +16,9 @@
  *
  * Departs from the kernel: the first miss of the region starts no window; growth is always by two;
  * `min` pages must be here before a miss (2 there), or much of a region that is a quarter
- * resident would look like runs.
+ * resident would look like runs. Of random accesses still one miss in 256 would, and what that
+ * brings makes more of it look so: each page that leaves unused asks for a page more, four times
+ * `min` at most, and each one used for one less.
  */
 #include "prefetch.h"
 
@@ -25,6 +27,7 @@ struct nextn {
     uint32_t width;      /* of the last window; 0: none yet, or too many guesses failed */
     uint32_t begin, end; /* the last two windows of the run; equal: no run */
     uint32_t last;       /* page of the last fault seen */
+    uint32_t before;     /* pages that must be here before a miss for it to be one of a run */
 };
 
 static size_t size(const edm_config *c) { return (void)c, sizeof(struct nextn); }
@@ -35,6 +38,7 @@ static int init(edm_pager *p, void *mem, void *ctx) {
     if (edm_prefetch_count(p, "min", 4, 1, 128, &s->min) || edm_prefetch_count(p, "max", 32, 1, 128, &s->max)) return -1;
     if (s->min > s->max) return edm_refuse(p, "nextn: min must not be more than max");
     s->last = EDM_NO_PAGE - 1;
+    s->before = s->min;
     return 0;
 }
 
@@ -55,11 +59,11 @@ static uint32_t first_gap(const edm_pager *p, const struct nextn *s, uint32_t pa
     return at;
 }
 
-/* How many pages just before `page` are here, up to `min`. */
-static uint32_t history(const edm_pager *p, const struct nextn *s, uint32_t page) {
+/* Are enough pages just before `page` here? */
+static int history(const edm_pager *p, const struct nextn *s, uint32_t page) {
     uint32_t n = 0;
-    while (n < s->min && n < page && edm_prefetch_here(p, page - 1 - n)) n++;
-    return n;
+    while (n < s->before && n < page && edm_prefetch_here(p, page - 1 - n)) n++;
+    return n == s->before;
 }
 
 static void fault(edm_pager *p, uint32_t page, int write) {
@@ -77,7 +81,7 @@ static void fault(edm_pager *p, uint32_t page, int write) {
         from = first_gap(p, s, page);
         begin = page;
         s->width = from - page;
-    } else if (history(p, s, page) == s->min) {
+    } else if (history(p, s, page)) {
         from = begin = page + 1;
         s->width = s->min;
     } else {
@@ -89,8 +93,18 @@ static void fault(edm_pager *p, uint32_t page, int write) {
     s->end = from + edm_prefetch_run(p, from, 1, s->width);
 }
 
-static void used(edm_pager *p, uint32_t page) { (void)p, (void)page; }
-static void unused(edm_pager *p, uint32_t page) { (void)page, shrink(p->pf_mem); }
+static void used(edm_pager *p, uint32_t page) {
+    struct nextn *s = p->pf_mem;
+    (void)page;
+    s->before -= s->before > s->min;
+}
+
+static void unused(edm_pager *p, uint32_t page) {
+    struct nextn *s = p->pf_mem;
+    (void)page;
+    s->before += s->before < 4 * s->min;
+    shrink(s);
+}
 
 static const edm_prefetcher edm_nextn = {
     .name = "nextn",

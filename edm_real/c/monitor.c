@@ -2,7 +2,8 @@
  * inside of system calls are served too, and the program's signals are not touched.
  *
  * Waking a thread on another core costs several times what the fault itself does: a single
- * handler follows the faulting thread to its core (docs/measurements.md). */
+ * handler follows the faulting thread to its core, and keeps it there while it wakes it, or the
+ * scheduler would move it to an idle core (docs/measurements.md). */
 #define _GNU_SOURCE
 #include "region.h"
 
@@ -31,14 +32,32 @@ static int core_of(uint32_t tid) {
     return at ? atoi(at + 1) : -1;
 }
 
-static void follow(uint32_t tid, int *core) {
-    int now = core_of(tid);
-    cpu_set_t one;
-    if (now < 0 || now >= CPU_SETSIZE || now == *core) return;
-    CPU_ZERO(&one);
-    CPU_SET(now, &one);
-    if (!sched_setaffinity(0, sizeof one, &one)) *core = now;
+/* The thread that the handler shares a core with. */
+struct companion {
+    pid_t tid;
+    int core;
+    cpu_set_t only; /* that core */
+};
+
+static void follow(struct companion *c, pid_t tid) {
+    int now = core_of((uint32_t)tid);
+    cpu_set_t only;
+    c->tid = tid;
+    if (now < 0 || now >= CPU_SETSIZE || now == c->core) return;
+    CPU_ZERO(&only);
+    CPU_SET(now, &only);
+    if (sched_setaffinity(0, sizeof only, &only)) return;
+    c->only = only;
+    c->core = now;
 }
+
+/* While it sleeps in its fault the thread may run on our core only; 0 if that is not to be had. `where`: for let_go(). */
+static int keep_here(const struct companion *c, pid_t tid, cpu_set_t *where) {
+    if (c->core < 0 || tid != c->tid || sched_getaffinity(tid, sizeof *where, where)) return 0;
+    return CPU_ISSET(c->core, where) && CPU_COUNT(where) > 1 && !sched_setaffinity(tid, sizeof c->only, &c->only);
+}
+
+static void let_go(pid_t tid, const cpu_set_t *where) { sched_setaffinity(tid, sizeof *where, where); }
 
 /* The signal that touching a poisoned page would be, where the kernel cannot poison. It ends the fault.
  * (BUS_ADRERR as its code is the kernel's to say; handlers look at the address.) */
@@ -61,8 +80,9 @@ static void *handler_main(void *region) {
     edm_region *r = region;
     struct pollfd fds[2] = {{.fd = r->uffd, .events = POLLIN}, {.fd = r->stop_pipe[0], .events = POLLIN}};
     struct uffd_msg messages[BATCH];
+    struct companion companion = {.core = -1};
+    cpu_set_t where;
     uint32_t until = 0;
-    int core = -1;
     edm_span_role(EDM_ROLE_HANDLER);
     while (!r->stop) {
         ssize_t n = read(r->uffd, messages, sizeof messages);
@@ -72,9 +92,14 @@ static void *handler_main(void *region) {
         }
         if (r->tells_thread && r->handlers == 1 && !until--) {
             until = FOLLOW_EVERY;
-            follow(messages[0].arg.pagefault.feat.ptid, &core);
+            follow(&companion, (pid_t)messages[0].arg.pagefault.feat.ptid);
         }
-        for (uint32_t i = 0; i < (size_t)n / sizeof *messages; i++) serve(r, &messages[i]);
+        for (uint32_t i = 0; i < (size_t)n / sizeof *messages; i++) {
+            pid_t tid = (pid_t)messages[i].arg.pagefault.feat.ptid;
+            int kept = keep_here(&companion, tid, &where);
+            serve(r, &messages[i]);
+            if (kept) let_go(tid, &where);
+        }
     }
     return NULL;
 }

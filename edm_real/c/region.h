@@ -29,7 +29,7 @@ enum {
     EDM_SCRATCHES = 32,     /* buffers for fetches */
     EDM_SCRATCH_PAGES = 16, /* pages in each */
     EDM_PIPES = 3,
-    EDM_WARM_MOST = 256,    /* free buffers kept with memory behind them */
+    EDM_WARM_MOST = 1024,   /* free buffers kept with memory behind them */
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
     EDM_DIRECT = 32,        /* evictions in a faulting thread's reclaim step */
     EDM_HANDLERS_MAX = 16,
