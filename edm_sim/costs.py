@@ -129,12 +129,17 @@ class StoreCosts:
     remote: bool = False  # who waits for it is off the core
     measured: dict[str, Any] | None = None
     scale: float = 1.0
+    quick: bool = False  # asked again rather than a clean page's bytes kept
 
 
 STORE_COSTS: dict[str, StoreCosts] = {
-    "mem": StoreCosts(200, 200, "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)"),
+    "mem": StoreCosts(
+        200, 200, "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)", quick=True
+    ),
     "file": StoreCosts(2_500, 3_000, "pread and pwrite of 4 KiB in the page cache"),
-    "zstd+mem": StoreCosts(6_000, 12_000, "zstd level 1 of half-compressible pages, and the copy"),
+    "zstd+mem": StoreCosts(
+        6_000, 12_000, "zstd level 1 of half-compressible pages, and the copy", quick=True
+    ),
     "redis": StoreCosts(
         36_000, 9_500, "Redis 7 on loopback: GET 32-43 us, SET pipelined by 32", True
     ),
@@ -169,6 +174,7 @@ def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
             calibration.name(),
             measured=found,
             scale=costs.scale,
+            quick=scheme in STORE_COSTS and STORE_COSTS[scheme].quick,
         )
     if scheme in STORE_COSTS:
         return STORE_COSTS[scheme]

@@ -41,6 +41,11 @@ class PageServer(Protocol):
     spt: Spt
 
     @property
+    def quick(self) -> bool:
+        """Whether a clean page is asked for again rather than kept."""
+        ...
+
+    @property
     def remote(self) -> bool:
         """Whether a thread that waits for the answer is off its core."""
         ...
@@ -77,6 +82,7 @@ class DirectDms:
         self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
         # A wait as short as this is spun for on real memory, on the core.
         self.remote = store.remote or (network is not None and p50 * 1000 >= SPIN_NS)
+        self.quick = store.quick and network is None
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()
         self.bytes_up = 0

@@ -39,6 +39,7 @@ class RackDms:
     """SPT, DML and XPET, the units behind them, and a link to each instance."""
 
     remote = True
+    quick = False
 
     def __init__(
         self,

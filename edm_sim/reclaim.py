@@ -33,6 +33,9 @@ FLUSH_BATCH = 64
 CHUNK = 8
 """Pages chosen at a time, as on real memory (STEP in evict.c)."""
 
+PUT = 64
+"""Pages stored at a time, as on real memory (PUT in evict.c)."""
+
 DIRECT = 32
 """Evictions in a faulting thread's reclaim step, as on real memory (EDM_DIRECT in region.h)."""
 
@@ -176,20 +179,49 @@ class Reclaim:
     def _carry_out(
         self, commands: list[tuple[int, int, int]], by: Share | None = None, lpet: bool = False
     ) -> Steps:
-        """Marks and evictions, write-back included."""
-        env, ptr = self.env, self.ptr
+        """Marks and evictions, write-back included.
+
+        Pages in their buffers after the others: evict.c takes them first, but there a chosen page
+        can be touched until it is unmapped, and here it is waited for.
+        """
         self.under_way += 1
+        n = len(commands)
+        if self.draw.measured:
+            choose = self.draw.choose[self.beside(by)](n)
+            held = choose * min(n, CHUNK) // n  # the lock is given to others in between
+            yield self.env.timeout(self.locked(held) + choose - held)
+        else:
+            yield self.env.timeout(self.locked(self.costs.decide_ns))
+        for part in (
+            [c for c in commands if not c[2] & _IDLE],
+            [c for c in commands if c[2] & _IDLE],
+        ):
+            if part:
+                yield from self._carry_part(part, by, lpet)
+        self.under_way -= 1
+        self.made_progress()
+
+    def _dropped(self, command: tuple[int, int, int]) -> bool:
+        """A clean page's bytes are not kept: it leaves, or the store is quickly asked again."""
+        op, page, flags = command
+        if flags & _IDLE or self.pager.config.dirty != "exact":
+            return False
+        if op == _EVICT:
+            return not flags & _DIRTY
+        word = lib.edm_page_word(self.ptr, page)
+        return self.dms.quick and (word & (lib.EDM_COPY | lib.EDM_DIRTY)) == lib.EDM_COPY
+
+    def _carry_part(
+        self, commands: list[tuple[int, int, int]], by: Share | None, lpet: bool
+    ) -> Steps:
+        env, ptr = self.env, self.ptr
         begin = env.now
-        # An idle page is in a buffer of the stash already; a clean one needs none.
-        out = sum(op == _MARK or (f & (_IDLE | _DIRTY)) == _DIRTY for op, _, f in commands)
-        dropped = sum(op == _EVICT and not f & (_IDLE | _DIRTY) for op, _, f in commands)
+        dropped = sum(map(self._dropped, commands))
+        out = sum(not f & _IDLE for _, _, f in commands) - dropped
         if self.draw.measured:
             yield from self._take_out(len(commands), out, dropped, by)
-        else:
-            ns = self.locked(self.costs.decide_ns) + self.costs.reclaim_ns(out, dropped)
-            if out + dropped:
-                ns += self._interrupt_others(by)
-            yield env.timeout(ns)
+        elif out + dropped:
+            yield env.timeout(self.costs.reclaim_ns(out, dropped) + self._interrupt_others(by))
         for _, page, _ in commands:
             if not self.gone:
                 lib.edm_done(ptr, page, env.now)
@@ -197,19 +229,13 @@ class Reclaim:
         clean = [page for op, page, flags in commands if op == _EVICT and not flags & _DIRTY]
         dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
         self._left(clean, record.EVICT, begin)
-        if dirty:
-            yield from self._write_back(dirty, begin, by, lpet)
-        self.under_way -= 1
-        self.made_progress()
+        for first in range(0, len(dirty), PUT):
+            yield from self._write_back(dirty[first : first + PUT], begin, by, lpet)
 
     def _take_out(self, n: int, out: int, dropped: int, by: Share | None) -> Steps:
-        """The same step by step, as it was measured: choose, take out, flush, read, tell."""
+        """The same step by step, as it was measured: take out, flush, read, tell."""
         env, draw, beside = self.env, self.draw, self.beside(by)
-        choose = draw.choose[beside](n)
-        held = choose * min(n, CHUNK) // n  # the lock is given to others in between
-        ns = self.locked(held) + choose - held
-        ns += draw.sort[beside](out + dropped) + draw.splice[beside](out)
-        yield env.timeout(ns)
+        yield env.timeout(draw.sort[beside](out + dropped) + draw.splice[beside](out))
         if out + dropped:
             beside = self.beside(by)
             self.flushing += 1
