@@ -42,7 +42,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "options",
     [
         ["--trace", "zipf:1.0"],
-        ["--trace", "loop", "--evict", "fifo", "--threads", "2"],
+        ["--trace", "uniform", "--evict", "fifo", "--threads", "2"],
         ["--trace", "phases", "--store", "file:"],
     ],
     ids=lambda options: "-".join(options[1::2]),

@@ -21,7 +21,8 @@ static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
     edm_store_io io = {.page = page, .data = to};
     uint64_t mark = edm_span_begin(r);
     if (EDM_LIKELY(get_lent(r, page, to))) {
-        edm_span(r, EDM_SPAN_GET, mark);
+        mark = edm_span(r, EDM_SPAN_GET, mark);
+        edm_span(r, EDM_SPAN_CHECK, mark); /* none beyond: it was summed while it was copied */
         return 0;
     }
     r->store->ops->get(r->store, &io, 1, deadline);
