@@ -245,10 +245,12 @@ def test_threads_see_whole_pages_only(store: Store) -> None:
     def read() -> None:
         while time.monotonic() < end:
             back, results = store.get(range(4))
-            wrong.extend(k for k in range(4) if results[k] or back[k].tobytes() not in allowed[k])
+            wrong.extend(
+                (k, results[k]) for k in range(4) if results[k] or back[k].tobytes() not in allowed[k]
+            )
 
     run_all([lambda: write(1), lambda: write(2), read, read])
-    assert not wrong
+    assert not wrong, wrong[:20]
 
 
 def test_a_page_that_is_deleted_meanwhile_is_there_or_not(store: Store) -> None:
@@ -269,7 +271,7 @@ def test_a_page_that_is_deleted_meanwhile_is_there_or_not(store: Store) -> None:
             wrong.extend(k for k in range(8) if not results[k] and (back[k] != data[k]).any())
 
     run_all([come_and_go, read, read])
-    assert not wrong
+    assert not wrong, wrong[:20]
     assert store.stats()["pages"] == 0
 
 
@@ -292,7 +294,7 @@ def test_many_threads_on_pages_of_their_own(store: Store) -> None:
         store.delete(mine[:1])
 
     run_all([lambda t=t: work(t) for t in range(threads)])  # type: ignore[misc]
-    assert not wrong
+    assert not wrong, wrong[:20]
     assert store.stats()["pages"] == PAGES - threads
 
 

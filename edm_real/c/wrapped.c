@@ -43,6 +43,9 @@ static int hold_one(struct edm_wrapped_entry *e) {
     return !(seen & 1) && atomic_compare_exchange_strong(&e->version, &seen, seen + 1);
 }
 
+/* Nothing was done: the page is what its version says, as before. */
+static void back_off(struct edm_wrapped_entry *e) { atomic_fetch_sub(&e->version, 1); }
+
 static void let_go(struct edm_wrapped_entry *e) { atomic_fetch_add(&e->version, 1); }
 
 /* All or none, so that two batches never wait for each other. */
@@ -51,7 +54,7 @@ static int hold(edm_wrapped *w, const edm_store_io *io, uint32_t n, uint64_t dea
         uint32_t k = 0;
         while (k < n && hold_one(&w->entry[io[k].page])) k++;
         if (k == n) return 0;
-        while (k) let_go(&w->entry[io[--k].page]);
+        while (k) back_off(&w->entry[io[--k].page]);
         if (edm_now_ns() >= deadline_ns) return -ETIMEDOUT;
         sched_yield();
     }

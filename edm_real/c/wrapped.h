@@ -3,7 +3,7 @@
  *
  * What is to be known of a page (its bytes inside, a note of the wrapper's) is kept here, not
  * inside, in 32 bytes a page. `version` tells a reader that a page was being put while it was read: then
- * it reads again. It is odd while a put or del is under way and goes up by two with each, done or
+ * it reads again. It is odd while a put or del is under way and goes up by two with each that began, done or
  * failed, so that no two puts of a page ever have the same one.
  */
 #ifndef EDM_WRAPPED_H
