@@ -245,9 +245,9 @@ def test_threads_see_whole_pages_only(store: Store) -> None:
     def read() -> None:
         while time.monotonic() < end:
             back, results = store.get(range(4))
-            wrong.extend(
-                (k, results[k]) for k in range(4) if results[k] or back[k].tobytes() not in allowed[k]
-            )
+            for k in range(4):
+                if results[k] or back[k].tobytes() not in allowed[k]:
+                    wrong.append((k, results[k]))
 
     run_all([lambda: write(1), lambda: write(2), read, read])
     assert not wrong, wrong[:20]
