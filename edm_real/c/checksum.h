@@ -19,30 +19,21 @@ static inline uint64_t edm_mix64(uint64_t z) { /* splitmix64's finish (Steele, L
 
 #define EDM_NO_SUM ((uint64_t)0) /* no page's */
 
-/* Copies as well, unless `to` is NULL: the sum is of what was copied. Both in one go take the time of the copy, where
- * `data` is in no cache. */
-static inline __attribute__((always_inline)) uint64_t edm_copy_checksum(uint64_t *to, const uint64_t *w, size_t bytes) {
+/* Never EDM_NO_SUM. data aligned to 8. */
+static inline uint64_t edm_checksum(const void *data, size_t bytes) {
+    const uint64_t *w = data;
     uint64_t acc[8];
     for (unsigned i = 0; i < 8; i++) acc[i] = 0x9e3779b97f4a7c15u * (2 * i + 1);
-    for (size_t n = bytes / 64; n; n--, w += 8) {
-        for (unsigned i = 0; i < 8; i++) {
-            if (to) to[i] = w[i];
-            acc[i] = (acc[i] ^ w[i]) * 0xff51afd7ed558ccdu;
-        }
-        if (to) to += 8;
-    }
+    for (size_t n = bytes / 64; n; n--, w += 8)
+        for (unsigned i = 0; i < 8; i++) acc[i] = (acc[i] ^ w[i]) * 0xff51afd7ed558ccdu;
     if (bytes % 64) {
         uint64_t rest[8] = {0};
         memcpy(rest, w, bytes % 64);
-        if (to) memcpy(to, w, bytes % 64);
         for (unsigned i = 0; i < 8; i++) acc[i] = (acc[i] ^ rest[i]) * 0xff51afd7ed558ccdu;
     }
     uint64_t sum = bytes;
     for (unsigned i = 0; i < 8; i++) sum = edm_mix64(sum ^ acc[i]) + acc[i];
     return sum | 1;
 }
-
-/* Never EDM_NO_SUM. data aligned to 8. */
-static inline uint64_t edm_checksum(const void *data, size_t bytes) { return edm_copy_checksum(NULL, data, bytes); }
 
 #endif
