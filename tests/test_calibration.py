@@ -130,10 +130,12 @@ def test_a_calibrated_run_repeats_and_replays(
 
 def test_threads_beyond_the_cores_share_them(calibration: Calibration) -> None:
     def elapsed(threads: int, cores: int) -> float:
-        asked = Experiment.from_options(**SMALL, threads=threads, cores=cores)
+        # All local: else LPET, of which there is one, sets the pace.
+        local = {"local": "100%", "high": "100%"}
+        asked = Experiment.from_options(**{**SMALL, **local}, threads=threads, cores=cores)
         return edm_sim.run(asked, costs=Costs.of(calibration)).elapsed_s
 
-    assert elapsed(4, 1) > 1.6 * elapsed(4, 4)
+    assert elapsed(4, 1) > 2.5 * elapsed(4, 4)
     assert elapsed(4, 2) == pytest.approx(elapsed(2, 2), rel=0.2)
 
 
