@@ -204,12 +204,8 @@ class Reclaim:
     def _dropped(self, command: tuple[int, int, int]) -> bool:
         """A clean page's bytes are not kept: it leaves, or the store is quickly asked again."""
         op, page, flags = command
-        if flags & _IDLE or self.pager.config.dirty != "exact":
-            return False
-        if op == _EVICT:
-            return not flags & _DIRTY
-        word = lib.edm_page_word(self.ptr, page)
-        return self.dms.quick and (word & (lib.EDM_COPY | lib.EDM_DIRTY)) == lib.EDM_COPY
+        mapped = not flags & _IDLE
+        return mapped and bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
 
     def _carry_part(
         self, commands: list[tuple[int, int, int]], by: Share | None, lpet: bool

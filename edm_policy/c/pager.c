@@ -318,6 +318,12 @@ void edm_done(edm_pager *p, uint32_t page, uint64_t now) {
     clear(p, page, EDM_HELD);
 }
 
+int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick) {
+    uint16_t w = p->word[page];
+    if (p->dirty_always || (w & EDM_DIRTY)) return 0;
+    return op == EDM_EVICT || (quick && (w & EDM_COPY));
+}
+
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_STORED, 0);
     uint16_t w = p->word[page];

@@ -193,6 +193,9 @@ void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now);
 int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out); /* edm_reclaim_status */
 void edm_done(edm_pager *p, uint32_t page, uint64_t now);
+/* MARK_IDLE or EVICT, not carried out yet, of a mapped page: 1 if nobody will ask for its bytes. `quick`: the store is
+ * quickly asked again, so that a clean page that is marked needs no copy in the stash; a rescue then fetches it. */
+int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick);
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now);     /* 1: gone, drop the frame in the stash.
     0: rescued meanwhile: drop it too, but not before the rescue has copied it (edm_installed).
     2: flushed, keep the frame in the stash */

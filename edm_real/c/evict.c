@@ -21,24 +21,18 @@
 
 enum { REFUSED_NS = 5000000, STEP = 8, PUT = 64 };
 
-/* (lock) Can the page go without its bytes being kept? */
-static int droppable(edm_region *r, const edm_cmd *c) {
-    uint32_t word = edm_page_word(r->pager, c->page);
-    if (edm_config_of(r->pager)->dirty != EDM_DIRTY_EXACT || (word & EDM_DIRTY)) return 0;
-    return c->op == EDM_EVICT || ((word & EDM_COPY) && !(r->store->caps & EDM_STORE_BLOCKING));
-}
-
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
 static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     uint64_t mark = edm_span_begin(r);
     uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
+    int quick = !(r->store->caps & EDM_STORE_BLOCKING);
     for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < count; i++)
         if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
     edm_lock_take(&r->lock);
     for (uint32_t i = 0; i < count; edm_lock_pass(&r->lock), i++) {
         const edm_cmd *c = &cmds[i];
         if (c->flags & EDM_F_IDLE) continue;
-        if (droppable(r, c)) {
+        if (edm_droppable(r->pager, c->page, c->op, quick)) {
             r->buffer_of[c->page] = EDM_IN_STORE;
             clean[dropped++] = c->page;
         } else {
