@@ -46,6 +46,26 @@ def test_a_flipped_bit_is_found(faults: str, tmp_path: Path) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_full_store_ends_a_replay_after_one_deadline(faults: str, fill: bool) -> None:
+    passes(
+        """
+    import time
+    faults, fill = sys.argv[1:]
+    trace = np.arange(512, dtype=np.uint32)
+    with Region(512, local=64, store="mem:?cap=64KiB", faults=faults, deadline_s=0.3) as r:
+        begin = time.monotonic()
+        out = r.replay(trace, write=np.ones(512, np.uint8), threads=2, fill=bool(int(fill)))
+        assert time.monotonic() - begin < 5, time.monotonic() - begin
+        assert 1 <= out["extra"]["lost"] <= 4 and not out["verified"], out["extra"]
+        assert r.lost_pages == 0  # nothing was lost: there was no place for more
+    """,
+        faults,
+        str(int(fill)),
+    )
+
+
+@BOTH
 def test_an_access_to_a_lost_page_ends_in_sigbus(faults: str, tmp_path: Path) -> None:
     done = run(SPOILED + "\n    print(a[20 * 4096], flush=True)\n", faults, f"{tmp_path}/p")
     assert done.returncode == -7 and done.stdout == ""

@@ -293,7 +293,10 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
             edm_hook(r, EDM_AT_WAIT, page);
             error = make_room(r, room, &give_up);
             mark = edm_span(r, EDM_SPAN_ROOM, mark);
-            if (error) break;
+            if (error) {
+                EDM_COUNT(r, no_room, 1);
+                break;
+            }
         } else {
             error = carry_out(r, &cmds);
             break;

@@ -93,7 +93,7 @@ struct edm_region {
     edm_board *board; /* NULL: nobody may look from outside */
     struct { /* relaxed counters: see edm_runtime_stats */
         _Atomic uint64_t unmapped, unmaps, direct_reclaims, fetch_retries, lost_pages,
-            failed_writebacks, same_content;
+            failed_writebacks, same_content, no_room;
         _Atomic uint32_t lost_page;
         _Atomic int lost_error, writeback_error;
     } count;

@@ -50,8 +50,9 @@ struct edm_replay {
     _Atomic uint32_t running;
     edm_event_t ended;
     pthread_t leader;
-    uint64_t start_ns, elapsed_ns, verified, wrong_pages, fill_lost;
+    uint64_t start_ns, elapsed_ns, verified, wrong_pages;
     edm_stats before, after;
+    uint64_t no_room; /* the region's count before the run */
     struct worker *worker;
 };
 
@@ -148,6 +149,19 @@ __attribute__((no_sanitize("thread"))) static uint16_t guess(const edm_replay *j
     return __atomic_load_n(&j->words[page], __ATOMIC_RELAXED);
 }
 
+/* A reference to a poisoned page; or one that found no room until the deadline: then the others would not
+ * either, each after a deadline of its own, and the run ends. */
+static int ends_for_want_of_room(edm_replay *j) {
+    int ends = j->region->count.no_room != j->no_room;
+    if (ends) j->stop = 1;
+    return ends;
+}
+
+static void count_lost(struct worker *w) {
+    w->lost++;
+    ends_for_want_of_room(w->job);
+}
+
 /* References first .. end - 1 of this worker, hits told by looking at the page's word. */
 static void run_seen(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf *poisoned) {
     edm_replay *j = w->job;
@@ -155,7 +169,7 @@ static void run_seen(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf 
     uint16_t dirty = edm_config_of(j->region->pager)->dirty == EDM_DIRTY_EXACT ? EDM_DIRTY : 0;
     volatile uint64_t i = first;
     if (EDM_UNLIKELY(sigsetjmp(*poisoned, 1))) {
-        w->lost++;
+        count_lost(w);
         unlock_if_ours(j, refs->page[i]);
         i++;
     }
@@ -178,7 +192,7 @@ static void run_told(struct worker *w, uint64_t first, uint64_t end, sigjmp_buf 
     edm_region *r = j->region;
     volatile uint64_t i = first;
     if (EDM_UNLIKELY(sigsetjmp(*poisoned, 1))) {
-        w->lost++;
+        count_lost(w);
         unlock_if_ours(j, j->c.refs.page[i]);
         i++;
     }
@@ -233,6 +247,7 @@ static void whole_pages(edm_replay *j, int fill, uint64_t *good, uint64_t *bad) 
     volatile uint32_t page = 0;
     if (sigsetjmp(poisoned, 1)) {
         if (bad) ++*bad;
+        if (ends_for_want_of_room(j)) j->worker[0].lost++;
         page++;
     }
     edm_guard_set(&poisoned);
@@ -293,6 +308,7 @@ edm_replay *edm_replay_start(edm_region *r, const edm_replay_config *config, cha
         j->words = edm_page_words(r->pager);
         j->page_words = r->page_size / 8;
         j->pages = pages;
+        j->no_room = r->count.no_room;
         j->told = r->lockstep || edm_config_of(r->pager)->observe == EDM_OBSERVE_EXACT;
         j->by_tid = config->tid && config->threads > 1 && !j->told;
         j->versions = calloc(r->pages, sizeof *j->versions);
