@@ -31,7 +31,7 @@ def test_the_spans_of_faults_add_up_to_their_latency(faults: str) -> None:
         # A page that was clean when it was marked is rescued by a fetch.
         assert count("get") == count("check") == count("install")
         assert count("get") + count("rescue") == out["fetches"] + out["rescues"]
-        assert count("zero") == out["zero_fills"] and 0 < count("rescue") < out["rescues"]
+        assert count("zero") == out["zero_fills"] and count("rescue") <= out["rescues"]
         assert count("protect") == out["write_faults"]
         puts = sum(s.pages for s in spans if s.kind == "put")
         assert 0 < puts <= out["writebacks"] + 64
