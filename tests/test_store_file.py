@@ -100,7 +100,7 @@ def test_batches_go_through_io_uring_where_it_is_to_be_had(tmp_path: Path) -> No
 @pytest.mark.parametrize("options", ["direct=1", "direct=1&uring=0", "uring=1"])
 def test_memory_may_lie_anywhere_and_sizes_be_any(tmp_path: Path, options: str) -> None:
     """In one batch: aligned pages, shifted ones, small ones."""
-    raw = np.zeros(9 * PAGE, np.uint8)
+    raw = np.zeros(10 * PAGE, np.uint8)  # a page to align by, and one to shift into
     aligned = (-raw.ctypes.data) % PAGE
     with Store(f"file:{tmp_path}?{options}") as store:
         for shift in (0, 8, 512):
