@@ -10,6 +10,7 @@ from typing import Any
 
 from edm_policy.errors import EdmError
 from edm_workload.experiment import Experiment
+from edm_workload.hide import hide_credentials
 
 _EXPERIMENT_OPTIONS = (
     *("evict", "prefetch", "observe", "dirty", "batch"),
@@ -94,7 +95,9 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
     An EdmError is one line on stderr and its exit code, Ctrl-C is 130, a reader that went
     away (| head) 141; none of them a traceback. Anything else is a bug and shows as one.
+    Passwords on the command line are hidden from ps first.
     """
+    hide_credentials()
     try:
         code = main() or 0
         sys.stdout.flush()

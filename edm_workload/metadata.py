@@ -18,6 +18,10 @@ PACKAGES = ("edm-paging", "numpy", "pandas", "pyarrow", "simpy", "cffi")
 LOADED = 0.25
 """Runnable tasks a core from which a machine counts as loaded (a figure then says so)."""
 
+CREDENTIALS = re.compile(r"(?<=\w://)(?:(?!\w://)[^?])*(?=@)")
+"""User and password of a URL. A password may have any characters but ? in it, so they go up to the
+last @ before the options, or before the next URL."""
+
 
 def _cpu_model() -> str:
     try:
@@ -65,12 +69,8 @@ def load_label(loadavg: tuple[float, ...] | None, cores: int) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without the user and password of any URL in it: results are passed around.
-
-    A password may have any characters but ? in it, so what is left out goes up to the last @
-    before the options, or before the next URL.
-    """
-    return re.sub(r"(\w://)(?:(?!\w://)[^?])*@", r"\1***@", text)
+    """The text without the user and password of any URL in it: results are passed around."""
+    return CREDENTIALS.sub("***", text)
 
 
 def collect() -> dict[str, Any]:
