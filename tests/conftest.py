@@ -8,9 +8,13 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.servers import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,6 +62,15 @@ def pytest_runtest_makereport(
                 report.outcome = "failed"
                 report.longrepr = f"skipped in CI although {what} is ready: {why}"
     return report
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, Server]]:
+    """Two, for tests that carry the mark redis; they forget everything when they are killed."""
+    from tests.servers import Server
+
+    with Server() as one, Server() as two:
+        yield one, two
 
 
 def stale(package: str) -> str | None:

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edm_policy import EvictionPolicy, Pager, PolicyConfig, Prefetcher, UsageError
+from edm_policy import Pager, PolicyConfig, Prefetcher, UsageError
 from edm_policy.checker import first_difference
-
-
-class Fifo(EvictionPolicy):
-    best = "faults"
-
-    def start(self, pages, limit):
-        self.queue = OrderedDict()
-
-    def insert(self, page):
-        self.queue[page] = None
-
-    def choose(self):
-        return self.queue.popitem(last=False)[0] if self.queue else None
-
-    def remove(self, page):
-        del self.queue[page]
-
-
-class Lru(Fifo):
-    needs = best = "exact"
-
-    def touch(self, page):
-        self.queue.move_to_end(page)
+from mine import Fifo, Lru, SecondChance
 
 
 class AlmostLru(Lru):
@@ -44,24 +21,6 @@ class AlmostLru(Lru):
         self.uses += 1
         if self.uses % 100:
             super().touch(page)
-
-
-class SecondChance(EvictionPolicy):
-    def start(self, pages, limit):
-        self.queue = deque()
-
-    def insert(self, page):
-        self.queue.append(page)
-
-    def choose(self):
-        while self.queue:
-            if not self.used(self.queue[0]):
-                return self.queue.popleft()
-            self.queue.rotate(-1)
-        return None
-
-    def remove(self, page):
-        self.queue.remove(page)
 
 
 @pytest.fixture
@@ -119,13 +78,13 @@ def test_choosing_a_page_that_is_not_resident_is_refused(refs):
 
 
 def test_a_policy_by_module_and_class_and_its_errors():
-    assert Pager(config("test_custom:Fifo")).config.evict.best == "faults"
+    assert Pager(config("mine:Fifo")).config.evict.best == "faults"
     with pytest.raises(UsageError, match="no_such_module"):
         Pager(config("no_such_module:Fifo"))
     with pytest.raises(UsageError, match="has no Nothing"):
-        Pager(config("test_custom:Nothing"))
+        Pager(config("mine:Nothing"))
     with pytest.raises(UsageError, match="subclass"):
-        Pager(config("test_custom:deque"))
+        Pager(config("mine:deque"))
 
 
 def test_a_policy_that_needs_exact_is_refused_where_it_cannot_be_had():

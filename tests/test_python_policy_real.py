@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,81 +13,17 @@ from child import ROOT, passes
 
 pytestmark = pytest.mark.uffd
 
-# A module of the user's: second chance, the same with bugs, and a prefetcher.
-POLICIES = """
-from collections import deque
-from edm_policy import EvictionPolicy, Prefetcher
 
-class SecondChance(EvictionPolicy):
-    def start(self, pages, limit):
-        self.queue = deque()
-
-    def insert(self, page):
-        self.queue.append(page)
-
-    def choose(self):
-        while self.queue:
-            if not self.used(self.queue[0]):
-                return self.queue.popleft()
-            self.queue.rotate(-1)
-        return None
-
-    def remove(self, page):
-        self.queue.remove(page)
-
-class Lru(SecondChance):
-    needs = best = "exact"
-
-    def touch(self, page):
-        self.queue.remove(page)
-        self.queue.append(page)
-
-    def choose(self):
-        return self.queue.popleft() if self.queue else None
-
-class Breaks(SecondChance):
-    left = 200
-
-    def choose(self):
-        self.left -= 1
-        return super().choose() if self.left > 0 else self.no_such_thing
-
-class BreaksOnInsert(SecondChance):
-    def insert(self, page):
-        super().insert(page)
-        if page == 17:
-            raise KeyError("seventeen")
-
-class Lies(SecondChance):
-    def choose(self):
-        return 3 if not self.queue or len(self.queue) % 50 == 0 else super().choose()
-
-class NeverStarts(SecondChance):
-    def start(self, pages, limit):
-        raise ValueError("no")
-
-class Nobody(SecondChance):
-    def choose(self):
-        return None
-
-class Next(Prefetcher):
-    def fault(self, page, write):
-        for ahead in range(1, 9):
-            self.prefetch(page + ahead, marked=ahead == 4)
-"""
-
-
-@pytest.fixture
-def there(tmp_path, monkeypatch):
-    """POLICIES can be imported as `mine`, here and in children."""
-    (tmp_path / "mine.py").write_text(POLICIES)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    return tmp_path
+@pytest.fixture(autouse=True)
+def mine(monkeypatch):
+    """mine.py can be imported in children, too."""
+    path = f"{ROOT / 'tests'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", path)
 
 
 @pytest.mark.parametrize("spec", ["SecondChance", "Lru"])
 @pytest.mark.parametrize("faults", ["upcall", "monitor"])
-def test_lockstep_logs_of_both_worlds_are_the_same(there, spec, faults):
+def test_lockstep_logs_of_both_worlds_are_the_same(tmp_path, spec, faults):
     passes(
         """
         from pathlib import Path
@@ -105,11 +40,11 @@ def test_lockstep_logs_of_both_worlds_are_the_same(there, spec, faults):
         assert config.evict == spec, config
         assert replay(config, records)[0] == len(records)
         """,
-        f"mine:{spec}", faults, str(there),
+        f"mine:{spec}", faults, str(tmp_path),
     )
 
 
-def test_decides_as_its_twin_in_c_on_real_memory(there):
+def test_decides_as_its_twin_in_c_on_real_memory(tmp_path):
     passes(
         """
         import edm_real
@@ -125,12 +60,12 @@ def test_decides_as_its_twin_in_c_on_real_memory(there):
             logs.append(load_log(Path(sys.argv[1]) / "log")[1].tobytes())
         assert logs[0] == logs[1]
         """,
-        str(there),
+        str(tmp_path),
     )
 
 
 @pytest.mark.parametrize("faults", ["upcall", "monitor"])
-def test_threads_that_fault_and_one_that_computes_do_not_block_each_other(there, faults):
+def test_threads_that_fault_and_one_that_computes_do_not_block_each_other(faults):
     """Four C threads and LPET call hooks while Python threads hold the interpreter's lock."""
     passes(
         """
@@ -160,7 +95,7 @@ def test_threads_that_fault_and_one_that_computes_do_not_block_each_other(there,
     ("Lies", "ValueError: Lies.choose() returned 3: not resident"),
 ])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_error_in_a_hook_ends_the_run_and_loses_no_page(there, spec, said, threads):
+def test_error_in_a_hook_ends_the_run_and_loses_no_page(spec, said, threads):
     passes(
         """
         import time
@@ -186,7 +121,7 @@ def test_error_in_a_hook_ends_the_run_and_loses_no_page(there, spec, said, threa
     )
 
 
-def test_start_that_raises_is_one_error_and_leaves_nothing(there):
+def test_start_that_raises_is_one_error_and_leaves_nothing():
     passes(
         """
         from edm_policy import PolicyError
@@ -203,7 +138,7 @@ def test_start_that_raises_is_one_error_and_leaves_nothing(there):
     )
 
 
-def test_policy_that_finds_no_victim_ends_the_run_at_the_deadline(there):
+def test_policy_that_finds_no_victim_ends_the_run_at_the_deadline():
     passes(
         """
         from edm_policy import EdmError
@@ -225,7 +160,7 @@ def test_policy_that_finds_no_victim_ends_the_run_at_the_deadline(there):
     )
 
 
-def test_general_regions_refuse_them_with_one_line(there):
+def test_general_regions_refuse_them_with_one_line():
     passes(
         """
         try:
@@ -246,7 +181,7 @@ def test_general_regions_refuse_them_with_one_line(there):
     )
 
 
-def test_command_line_takes_one_and_says_its_errors_in_one_line(there):
+def test_command_line_takes_one_and_says_its_errors_in_one_line(tmp_path):
     def edm(*args: str) -> subprocess.CompletedProcess[str]:
         common = ("--pages", "400", "--refs", "4000", "--local", "25%", "--quiet")
         return subprocess.run(
@@ -254,7 +189,7 @@ def test_command_line_takes_one_and_says_its_errors_in_one_line(there):
             capture_output=True, text=True, timeout=60, cwd=ROOT,
         )
 
-    out = Path(there, "out.json")
+    out = tmp_path / "out.json"
     good = edm("bench", "--trace", "uniform", "--faults", "upcall", "--store", "mem:",
                "--evict", "mine:SecondChance", "-o", str(out))
     assert good.returncode == 0, good.stderr
@@ -267,7 +202,7 @@ def test_command_line_takes_one_and_says_its_errors_in_one_line(there):
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
 
 
-def test_simulator_ends_with_the_same_error(there):
+def test_simulator_ends_with_the_same_error():
     passes(
         """
         import edm_sim

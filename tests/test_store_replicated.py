@@ -6,28 +6,14 @@ import errno
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.child import passes
-from tests.servers import Server
+from tests.servers import Server, until
 from tests.store import Store, random_pages
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def servers() -> Iterator[tuple[Server, Server]]:
-    with Server() as one, Server() as two:  # they forget everything when they are killed
-        yield one, two
 
 
 def test_wrong_bytes_of_one_member_are_got_from_the_other() -> None:
@@ -57,9 +43,9 @@ def test_a_member_that_lost_everything_is_filled_again(servers: tuple[Server, Se
         assert set(store.put(range(32), more[:32])) == {0}
         assert store.stats()["dead"] == 1
         one.start()
-        wait_for(lambda: store.stats()["dead"] == 0)
+        until(lambda: store.stats()["dead"] == 0)
         store.get(range(64))  # finds what the member has lost
-        wait_for(lambda: one.command("DBSIZE") == ":64\r\n")
+        until(lambda: one.command("DBSIZE") == ":64\r\n")
         assert store.stats()["resynced"] >= 64
         two.kill()
         back, results = store.get(range(64))
@@ -82,7 +68,7 @@ def test_a_paused_member_costs_its_share_of_the_deadline_once(
         assert set(store.get(range(16), deadline_s=5)[1]) == {0}
         assert time.monotonic() - began < 0.5  # it is skipped now
         one.signal(signal.SIGCONT)
-        wait_for(lambda: store.stats()["dead"] == 0)
+        until(lambda: store.stats()["dead"] == 0)
 
 
 def reads(store: Store, n: int = 200, pages: int = 16) -> list[float]:
@@ -130,7 +116,7 @@ def test_a_member_that_is_always_late_is_asked_last_until_it_answers() -> None:
         s.put(range(16), random_pages(16))
         reads(s, 8)
         assert reads(s, 20)[10] < 0.1 and s.stats()["hedges"] < 20
-        wait_for(lambda: reads(s, 1)[0] > 0.003)  # what it was asked has been answered meanwhile
+        until(lambda: reads(s, 1)[0] > 0.003)  # what it was asked has been answered meanwhile
 
 
 def test_a_percentile_as_the_time_to_hedge_is_learnt() -> None:
@@ -162,7 +148,7 @@ def test_a_quorum_does_not_wait_for_the_slow_member_which_never_keeps_an_old_pag
             assert time.perf_counter() - began < 0.4
             back, results = store.get(range(8))
             assert set(results) == {0} and (back == last).all()
-            wait_for(lambda: store.stats()["resynced"] >= 8)
+            until(lambda: store.stats()["resynced"] >= 8)
             two.kill()
             three.kill()
             back, results = store.get(range(8))
@@ -200,7 +186,7 @@ def test_a_member_that_came_back_empty_is_filled_though_nobody_reads_from_it(
         two.kill()
         assert set(store.put(range(8), data[:8])) == {0} and store.stats()["dead"] == 1
         two.start()
-        wait_for(lambda: two.command("DBSIZE") == ":64\r\n")
+        until(lambda: two.command("DBSIZE") == ":64\r\n")
         one.kill()
         back, results = store.get(range(64))
         assert set(results) == {0} and (back == data).all()
@@ -249,7 +235,7 @@ def test_a_workload_loses_nothing_when_one_member_is_killed_and_comes_back(
     opened = tmp_path / "opened"
 
     def trouble() -> None:
-        wait_for(opened.exists, 40)
+        until(opened.exists, 40)
         time.sleep(0.4)
         one.kill()
         time.sleep(0.8)

@@ -6,22 +6,14 @@ import errno
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from edm_policy import Ring
 from tests.child import passes
-from tests.servers import Server
+from tests.servers import Server, until
 from tests.store import PAGE, Store, random_pages
-from tests.test_store_replicated import wait_for
-
-
-@pytest.fixture
-def servers() -> Iterator[tuple[Server, Server]]:
-    with Server() as one, Server() as two:  # they forget everything when they are killed
-        yield one, two
 
 
 def of_member(m: int, members: int, pages: int) -> list[int]:
@@ -61,7 +53,7 @@ def test_a_member_that_is_added_gets_its_pages_and_the_others_lose_them(
         back, results = store.get(range(512))
         assert set(results) == {0} and (back == data).all()
         parts = [len(of_member(m, 2, 512)) for m in (0, 1)]
-        wait_for(lambda: [held(one), held(two)] == parts)
+        until(lambda: [held(one), held(two)] == parts)
         assert store.stats()["moved"] == parts[1] and store.stats()["pages"] == 512
         back, results = store.get(range(512))
         assert set(results) == {0} and (back == data).all()
@@ -108,7 +100,7 @@ def test_pages_that_are_read_and_written_while_they_move_are_neither_wrong_nor_l
                 thread.join(30)
         assert not wrong, wrong[:5]
         assert store.stats()["moved"] > 50
-        wait_for(lambda: store.stats()["bytes_held"] == store.stats()["pages"] * PAGE)
+        until(lambda: store.stats()["bytes_held"] == store.stats()["pages"] * PAGE)
 
 
 def test_wrong_bytes_are_not_moved() -> None:
@@ -117,7 +109,7 @@ def test_wrong_bytes_are_not_moved() -> None:
         store.put(range(128), data)
         store.add("mem:")
         moved = len(of_member(1, 2, 128))
-        wait_for(lambda: store.stats()["moved"] == moved)
+        until(lambda: store.stats()["moved"] == moved)
         back, results = store.get(of_member(1, 2, 128))
         assert set(results) == {0} and (back == data[of_member(1, 2, 128)]).all()
 
@@ -129,7 +121,7 @@ def test_a_full_member_s_pages_go_to_the_next() -> None:
         back, results = store.get(range(128))
         assert set(results) == {0} and (back == data).all()
         store.delete(of_member(0, 2, 128)[:16])  # there is room: the others come home
-        wait_for(lambda: store.stats()["moved"] > 0)
+        until(lambda: store.stats()["moved"] > 0)
 
 
 @pytest.mark.redis
@@ -150,7 +142,7 @@ def test_a_dead_member_fails_its_own_pages_at_once_and_puts_go_elsewhere(
         back, results = store.get(range(128))
         assert set(results) == {0} and (back == more).all()
         one.start()
-        wait_for(lambda: held(one) == len(lost) and held(two) == 128 - len(lost))
+        until(lambda: held(one) == len(lost) and held(two) == 128 - len(lost))
         back, results = store.get(range(128))
         assert set(results) == {0} and (back == more).all()
 
@@ -166,7 +158,7 @@ def test_a_paused_member_that_took_a_page_late_does_not_bring_it_back(
         one.signal(signal.SIGSTOP)
         assert set(store.put(range(64), new)) == {0}
         one.signal(signal.SIGCONT)
-        wait_for(lambda: store.stats()["dead"] == 0 and store.stats()["moved"] > 0)
+        until(lambda: store.stats()["dead"] == 0 and store.stats()["moved"] > 0)
         for _ in range(20):
             back, results = store.get(range(64))
             assert set(results) == {0} and (back == new).all()
