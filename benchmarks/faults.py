@@ -16,23 +16,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import resource
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import rounds
 from edm_policy.errors import CannotError, EdmError
 from edm_real import Region, versus
-from edm_workload.metadata import LOADED
+from rounds import Figures, Line
 
 FLOOR = Path(__file__).resolve().parent / "floor"
-Figures = dict[str, float]
 FIGURES = ("p50", "mean", "p99", "access", "pages/s", "cpu", "lpet", "faults", "direct")
 
 
@@ -128,9 +126,6 @@ def swap(o: argparse.Namespace, seed: int, accesses: str) -> Figures:
     return {"access": row["mean_us"], "pages/s": 1e6 / row["mean_us"]}
 
 
-Line = Callable[[argparse.Namespace, int], Figures]
-
-
 def _ours(**how: Any) -> Line:
     return lambda o, seed: ours(o, seed, **how)
 
@@ -171,28 +166,10 @@ RATIOS = (  # line, figure, over line, figure, goal
 )
 
 
-def measure(o: argparse.Namespace, lines: dict[str, Line]) -> dict[str, Figures]:
-    """Medians of the rounds, every line once a round."""
-    seen: dict[str, list[Figures]] = {name: [] for name in lines}
-    for k in range(o.rounds):
-        for name, line in lines.items():
-            print(f"round {k + 1}/{o.rounds}: {name}".ljust(60), end="\r", file=sys.stderr)
-            seen[name].append(line(o, k + 1))
-    print(" " * 60, end="\r", file=sys.stderr)
-    return {
-        name: {f: statistics.median(r[f] for r in rounds) for f in rounds[0]}
-        for name, rounds in seen.items()
-    }
-
-
 def report(medians: dict[str, Figures]) -> list[dict[str, Any]]:
     """Prints the tables; the ratios, as they go into the JSON."""
-    print(f"{'':22}" + "".join(f"{f:>10}" for f in FIGURES))
-    for name, figures in medians.items():
-        cells = (f"{figures[f]:10.4g}" if f in figures else f"{'':10}" for f in FIGURES)
-        print(f"{name:22}" + "".join(cells))
+    rounds.print_table(medians, FIGURES)
     ratios = []
-    print()
     for name, figure, base, base_figure, goal in RATIOS:
         if name not in medians or base not in medians:
             continue
@@ -202,49 +179,23 @@ def report(medians: dict[str, Figures]) -> list[dict[str, Any]]:
     return ratios
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--pages", type=int, default=65536, help="pages of the region")
-    p.add_argument("--refs", type=int, default=200_000, help="accesses in each measurement")
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--only", nargs="+", help="lines that begin with one of these")
-    p.add_argument("--busy", action="store_true", help="the other core computes meanwhile")
-    p.add_argument("--swap", action="store_true", help="kernel swap on zram, too (root)")
-    p.add_argument("-o", "--out", help="a file for the figures as JSON")
-    return p.parse_args(argv)
+@contextlib.contextmanager
+def ready(busy: bool) -> Iterator[None]:
+    """The floor is built, and the other core computes, where it shall."""
+    subprocess.run(["make", "-sC", str(FLOOR)], check=True)
+    with versus.other_core_busy() if busy else contextlib.nullcontext():
+        yield
 
 
 def main(argv: list[str] | None = None) -> int:
-    o = parse(argv)
-    lines = LINES | (SWAP if o.swap else {})
-    if o.only:
-        words = tuple(o.only)
-        lines = {k: v for k, v in lines.items() if k.startswith(words)}
-    try:
-        subprocess.run(["make", "-sC", str(FLOOR)], check=True)
-        busy = versus.busy_cores()
-        with versus.other_core_busy() if o.busy else contextlib.nullcontext():
-            medians = measure(o, lines)
-    except CannotError as error:
-        print(f"faults: {error}", file=sys.stderr)
-        return 77
-    except (EdmError, subprocess.CalledProcessError) as error:
-        print(f"faults: {error}", file=sys.stderr)
-        return 1
-    cores = os.cpu_count() or 1
-    state = "other core busy" if o.busy else "idle" if busy < LOADED * cores else "loaded"
-    print(
-        f"{state} ({busy:.1f} of {cores} cores were at work before); {o.pages} pages, 25 % local,",
-        end=" ",
-    )
-    print(f"{o.refs} accesses, medians of {o.rounds}; us")
-    ratios = report(medians)
-    if o.out:
-        result = {"schema": 1, "state": state, "busy_cores": busy, "cores": cores, **vars(o)}
-        Path(o.out).write_text(
-            json.dumps(result | {"medians": medians, "ratios": ratios}, indent=1)
-        )
-    return 0
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    rounds.add_options(p, pages=65536, refs=200_000)
+    p.add_argument("--busy", action="store_true", help="the other core computes meanwhile")
+    p.add_argument("--swap", action="store_true", help="kernel swap on zram, too (root)")
+    o = p.parse_args(argv)
+    lines = rounds.chosen(o, LINES | (SWAP if o.swap else {}))
+    label = "other core busy" if o.busy else None
+    return rounds.run(o, lines, ready(o.busy), report, label)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -25,14 +23,14 @@ from pathlib import Path
 import numpy as np
 
 import edm_sim
+import rounds
 from edm_policy.errors import CannotError, EdmError
 from edm_real import Region, versus
 from edm_workload import Experiment, Trace
-from edm_workload.metadata import LOADED
+from rounds import Figures
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "hedged-reads.toml"
 READS = {"slow alone": "one", "first": "first", "hedged": "hedged"}
-Figures = dict[str, float]
 
 
 def urls(e: Experiment) -> dict[str, str]:
@@ -97,21 +95,18 @@ def simulated(e: Experiment, line: str, seed: int) -> Figures:
     }
 
 
-def measure(e: Experiment, rounds: int) -> dict[str, dict[str, Figures]]:
+def measure(e: Experiment, n: int) -> dict[str, dict[str, Figures]]:
     """{line: {"real": medians, "sim": medians}}"""
     stores = urls(e)
     seen: dict[str, dict[str, list[Figures]]] = {k: {"real": [], "sim": []} for k in stores}
-    for k in range(rounds):
+    for k in range(n):
         for line, url in stores.items():
-            print(f"round {k + 1}/{rounds}: {line}".ljust(60), end="\r", file=sys.stderr)
+            print(f"round {k + 1}/{n}: {line}".ljust(60), end="\r", file=sys.stderr)
             seen[line]["real"].append(real(e, url, k + 1))
             seen[line]["sim"].append(simulated(e, line, k + 1))
     print(" " * 60, end="\r", file=sys.stderr)
     return {
-        line: {
-            world: {f: statistics.median(r[f] for r in runs) for f in runs[0]}
-            for world, runs in worlds.items()
-        }
+        line: {world: rounds.medians(runs) for world, runs in worlds.items()}
         for line, worlds in seen.items()
     }
 
@@ -157,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     except EdmError as error:
         print(f"hedge: {error}", file=sys.stderr)
         return 1
-    state = "idle" if busy < LOADED * (os.cpu_count() or 1) else "loaded"
+    state = rounds.state_of(busy)
     print(f"{state} ({busy:.1f} cores were at work before); medians of {o.rounds}; us")
     report(medians)
     if o.out:

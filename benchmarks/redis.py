@@ -16,26 +16,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import rounds
 from edm_policy.errors import CannotError, EdmError
-from edm_real import Region, versus
-from edm_workload.metadata import LOADED
+from edm_real import Region
+from rounds import Figures, Line
 
 CLIENT = Path(__file__).resolve().parent / "hiredis"
-Figures = dict[str, float]
 FIGURES = ("mean", "p50", "p99", "pages/s")
 
 
@@ -123,9 +121,6 @@ def write_back(o: argparse.Namespace, store: str) -> Figures:
     return {"pages/s": written / took}
 
 
-Line = Callable[[argparse.Namespace, int], Figures]
-
-
 def _faults(store: str, accesses: str, write: float, **region: Any) -> Line:
     return lambda o, s: faults(o, s, store.format(port=o.port), accesses, write, **region)
 
@@ -171,67 +166,32 @@ def ratios(m: dict[str, Figures]) -> list[tuple[str, float, str]]:
     return out
 
 
-def measure(o: argparse.Namespace, lines: dict[str, Line]) -> dict[str, Figures]:
-    """Medians of the rounds, every line once a round."""
-    seen: dict[str, list[Figures]] = {name: [] for name in lines}
-    for k in range(o.rounds):
-        for name, line in lines.items():
-            print(f"round {k + 1}/{o.rounds}: {name}".ljust(60), end="\r", file=sys.stderr)
-            seen[name].append(line(o, k + 1))
-    print(" " * 60, end="\r", file=sys.stderr)
-    return {
-        name: {f: statistics.median(r[f] for r in rounds) for f in rounds[0]}
-        for name, rounds in seen.items()
-    }
-
-
-def report(medians: dict[str, Figures]) -> None:
-    print(f"{'':24}" + "".join(f"{f:>10}" for f in FIGURES))
-    for name, figures in medians.items():
-        cells = (f"{figures[f]:10.4g}" if f in figures else f"{'':10}" for f in FIGURES)
-        print(f"{name:24}" + "".join(cells))
-    print()
-    for what, value, goal in ratios(medians):
+def report(medians: dict[str, Figures]) -> list[dict[str, Any]]:
+    """Prints the tables; the ratios, as they go into the JSON."""
+    rounds.print_table(medians, FIGURES)
+    found = ratios(medians)
+    for what, value, goal in found:
         print(f"{what:64} {value:6.2f}" + (f"   goal {goal}" if goal else ""))
+    return [dict(zip(("ratio", "value", "goal"), r, strict=True)) for r in found]
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--pages", type=int, default=16384, help="pages of the region")
-    p.add_argument("--refs", type=int, default=40_000, help="accesses in each measurement")
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--only", nargs="+", help="lines that begin with one of these")
-    p.add_argument("-o", "--out", help="a file for the figures as JSON")
-    return p.parse_args(argv)
+@contextlib.contextmanager
+def ready(o: argparse.Namespace, lines: dict[str, Line]) -> Iterator[None]:
+    """The bare client is built, where a line needs it, and the server runs."""
+    if any(name.startswith("hiredis") for name in lines):
+        if subprocess.run(["pkg-config", "--exists", "hiredis"]).returncode:
+            raise CannotError("no hiredis here: sudo apt install pkg-config libhiredis-dev")
+        subprocess.run(["make", "-sC", str(CLIENT)], check=True)
+    with redis_server() as o.port:
+        yield
 
 
 def main(argv: list[str] | None = None) -> int:
-    o = parse(argv)
-    lines = {k: v for k, v in LINES.items() if not o.only or k.startswith(tuple(o.only))}
-    try:
-        if any(name.startswith("hiredis") for name in lines):
-            if subprocess.run(["pkg-config", "--exists", "hiredis"]).returncode:
-                raise CannotError("no hiredis here: sudo apt install pkg-config libhiredis-dev")
-            subprocess.run(["make", "-sC", str(CLIENT)], check=True)
-        busy = versus.busy_cores()
-        with redis_server() as o.port:
-            medians = measure(o, lines)
-    except CannotError as error:
-        print(f"redis: {error}", file=sys.stderr)
-        return 77
-    except (EdmError, subprocess.CalledProcessError) as error:
-        print(f"redis: {error}", file=sys.stderr)
-        return 1
-    cores = os.cpu_count() or 1
-    state = "idle" if busy < LOADED * cores else "loaded"
-    print(f"{state} ({busy:.1f} of {cores} cores were at work before); {o.pages} pages,", end=" ")
-    print(f"25 % local, {o.refs} accesses, medians of {o.rounds}; us")
-    report(medians)
-    if o.out:
-        found = [dict(zip(("ratio", "value", "goal"), r, strict=True)) for r in ratios(medians)]
-        result = {"schema": 1, "state": state, "busy_cores": busy, "cores": cores, **vars(o)}
-        Path(o.out).write_text(json.dumps(result | {"medians": medians, "ratios": found}, indent=1))
-    return 0
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    rounds.add_options(p, pages=16384, refs=40_000)
+    o = p.parse_args(argv)
+    lines = rounds.chosen(o, LINES)
+    return rounds.run(o, lines, ready(o, lines), report)
 
 
 if __name__ == "__main__":
