@@ -28,11 +28,12 @@ from edm_workload.result import LATENCY_KEYS
 COUNTS = ("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks", "clean_drops")
 LATENCIES = tuple(f"latency_us_{k}" for k in LATENCY_KEYS if k not in ("p999", "max"))
 COMPONENTS = (
-    *("arrive", "decide", "ring", "get", "install", "return", "wait", "reclaim", "core"),
+    *("arrive", "decide", "ring", "get", "install", "return", "flush", "wait", "reclaim", "core"),
     *("program", "lpet"),
 )
-"""Where the time goes: of a fault, from touch to return; waiting for a page in somebody's hands,
-reclaiming in the fault, waiting for a core in it; the program itself; and LPET, beside."""
+"""Where the time goes: of a fault, from touch to return; TLB flushes that interrupted it (on real
+memory in whatever they interrupted); waiting for a page in somebody's hands, reclaiming in the
+fault, waiting for a core in it; the program itself; and LPET, beside."""
 
 OTHERS, AGAIN = 0.15, 2
 """Cores that other programs may use during a real run; how often one is made again, at most."""
@@ -106,6 +107,18 @@ class Comparison:
         return plot_comparison(self)
 
 
+def has_times(experiment: Experiment) -> bool:
+    """Whether its trace tells what the program computed between two references."""
+    trace = experiment.trace
+    return trace.t_ns is not None or trace.hits is not None
+
+
+def simulated(experiment: Experiment, costs: Costs | None) -> Result:
+    """In the simulator, to be held against real memory: the replay there touches page after page
+    and computes nothing in between, so the times of a trace are left out here."""
+    return edm_sim.run(experiment.with_(times="none"), costs=costs)
+
+
 def _relative(difference: float, base: float) -> float:
     if base:
         return difference / base
@@ -144,20 +157,23 @@ def compare(
     scale = drift(calibration, anchors) if calibration else 1.0
     say("simulator")
     costs = Costs.of(calibration, scale) if calibration else None
-    simulated = [edm_sim.run(experiment, costs=costs)]
+    found = simulated(experiment, costs)
     parts = None
     if components:
         say("one more real run, counting where its time goes")
-        parts = _components(simulated[0], edm_real.run(experiment, components=True))
-    return Comparison(experiment, simulated, real, calibration, scale, parts, disturbed)
+        parts = _components(found, edm_real.run(experiment, components=True))
+    return Comparison(experiment, [found], real, calibration, scale, parts, disturbed)
 
 
 def _components(sim: Result, real: Result) -> pd.DataFrame:
-    """Seconds by component; `program` is what is left of all threads' time: hits."""
+    """Seconds by component; `program` is what is left of all threads' time: hits. On real memory
+    what counting itself takes is in neither."""
     columns = {}
     for world, result in (("sim", sim), ("real", real)):
         spent = dict(result.extra.get("components_s", {}))
         in_faults = sum(s for name, s in spent.items() if name != "lpet")
+        if timed := result.extra.get("timed_faults"):
+            in_faults = max(in_faults, result.latency_us["mean"] * timed / 1e6)
         spent["program"] = max(0.0, result.elapsed_s * result.threads - in_faults)
         columns[world] = spent
     frame = pd.DataFrame(columns, index=list(COMPONENTS)).fillna(0.0)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from edm_lab import calibration as calibrations
-from edm_lab.compare import Comparison, compare
+from edm_lab.compare import Comparison, compare, has_times
 from edm_lab.lockstep import Lockstep, lockstep
 from edm_lab.matrix import GOAL, Matrix, matrix, points
 from edm_policy import evictors
@@ -108,6 +108,11 @@ def say_calibration(calibration: Calibration | None, named: str | None) -> None:
         print(f"warning: {line}; fix: python -m edm_real calibrate", file=sys.stderr)
 
 
+TIMES_LEFT_OUT = (
+    "the trace's times are left out in both worlds: the replay computes nothing between references"
+)
+
+
 def show(comparison: Comparison) -> None:
     """The error table on stdout, and where the time went."""
     rows = comparison.frame.reset_index().to_dict("records")
@@ -143,6 +148,9 @@ def compare_command(args: argparse.Namespace) -> int:
     say_calibration(found, experiment.sim.calibration)
     again = f", {comparison.disturbed} disturbed ones made again" if comparison.disturbed else ""
     print(f"machine {metadata['machine_load']} before; {args.repeats} real runs{again}")
+    if has_times(experiment):
+        print(TIMES_LEFT_OUT)
+        metadata["note"] = TIMES_LEFT_OUT
     if found:
         print(f"the machine's speed against the calibration's: {1 / comparison.scale:.2f}")
     _save_plot(args.plot, comparison.plot)
@@ -183,6 +191,9 @@ def matrix_command(args: argparse.Namespace) -> int:
     print(f"\n{summary_line(found)}")
     say_calibration(found.calibration, base.sim.calibration)
     print(f"machine {metadata['machine_load']} before; {args.repeats} real runs a point")
+    if any(has_times(c.experiment) for c in found.comparisons):
+        print(TIMES_LEFT_OUT)
+        metadata["note"] = TIMES_LEFT_OUT
     _save_plot(args.plot, found.plot)
     if args.output:
         metadata |= {"calibration": found.calibration.metadata, "matrix": found.rows}

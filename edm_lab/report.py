@@ -36,7 +36,7 @@ SAME_RUN = (
 
 METADATA = (
     *("command", "date", "machine_load", "load_average", "cpu", "cores", "kernel", "python"),
-    *("git_commit", "packages"),
+    *("git_commit", "packages", "note"),
 )
 NAMES = {"elapsed_s": "elapsed, s", "writebacks": "write-backs"} | {
     f"latency_us_{k}": f"{k} of a fault, µs" for k in LATENCY_KEYS

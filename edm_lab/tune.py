@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import edm_real
-import edm_sim
+from edm_lab.compare import simulated
 from edm_lab.tune_space import at_limit, check_knobs, plain_points, suggest
 from edm_policy.errors import EdmError, UsageError
 from edm_sim.costs import Costs
@@ -190,7 +190,7 @@ def tune(
         if number < 1:
             raise UsageError(f"{name}: {number} is too few; give 1 or more")
     knobs = check_knobs(keep)
-    result = edm_sim.run(experiment, costs=costs)
+    result = simulated(experiment, costs)
     search = _Search(costs, seed, knobs, jobs, progress)
     if goal != "local":
         default = Candidate(experiment, value_of(goal, result), simulated=result)
@@ -199,7 +199,7 @@ def tune(
     else:
         own = bound is None  # the experiment as given keeps it, by definition
         bound = bound or Bound("elapsed", result.elapsed_s)
-        world = _Least(lambda e: [edm_sim.run(e, costs=costs)], bound)
+        world = _Least(lambda e: [simulated(e, costs)], bound)
         default = Candidate(experiment, result.limit, simulated=result)
         if not own:
             start = world.find(experiment)
@@ -226,7 +226,7 @@ def simulate(
 ) -> dict[str, Any] | str:
     """One point, in a worker: its Result as plain values, or in one line why it cannot run."""
     try:
-        return edm_sim.run(Experiment.from_tables(tables, name), costs=costs).to_dict()
+        return simulated(Experiment.from_tables(tables, name), costs).to_dict()
     except EdmError as error:
         return str(error)
 

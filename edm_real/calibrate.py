@@ -2,9 +2,10 @@
 
 Short runs of the runtime over references of calibrate's own (a walk over the pages in shuffled
 order, again and again, with writes spread over it), with its spans counted (see spans.py). Each
-run puts the components into a situation: alone, beside LPET on the other core, beside another
-thread that faults, with small and large batches, on each store. What is compared with a
-calibration later, it has not seen: components do not know which workload they serve.
+run puts the components into a situation: beside LPET on the other core, beside another thread
+that faults, on a page next to the last one, with small and large batches, on each store. What is
+compared with a calibration later, it has not seen: components do not know which workload they
+serve.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,11 @@ from edm_real.region import Region
 from edm_real.spans import PREEMPTED_NS, Span
 from edm_workload.calibration import (
     FAULT_KINDS,
+    NEAR_KINDS,
     STEP_KINDS,
     Calibration,
     Steps,
     Strata,
-    mean_ns,
     mean_of,
     strata,
 )
@@ -41,14 +43,23 @@ ROUND = 30_000
 """References of one run."""
 
 STORES = ("mem:", "file:")
-BATCHES = (4, 16, 32, 64, 128)
+NEAR = 32
+"""Neighbours in a row, where faults on a page next to the last one are measured."""
+
+BATCHES = (4, 16, 64, 128, 256)
 REPEATS = 3
 STEP_PREEMPTED_NS = 2_000_000.0
+INTERRUPTED_NS = 5_000.0
+"""What took so much longer than usual beside a TLB flush was interrupted by it."""
+
 ASLEEP_NS = 500.0
 """Ringing for LPET takes longer than this if it sleeps, and tens of ns if not."""
 
 RESIDENT = (256, 1024, 4096, 16384)
-"""Pages over which hits are measured."""
+"""Pages over which hits are measured where all are resident."""
+
+BACK = (1, 16, 128, 1024)
+"""Faults after which a page is touched again, where hits are measured that others come between."""
 
 NOISY = 0.05
 """Repeat error from which a machine counts as noisy."""
@@ -56,12 +67,22 @@ NOISY = 0.05
 Progress = Callable[[str], None]
 
 
-def walk(pages: int, n: int, seed: int, writes: float = 0.3) -> tuple[Any, Any]:
-    """n references: all pages in a shuffled order, shuffled anew each time; and write flags."""
+def walk(pages: int, n: int, seed: int, writes: float = 0.3, row: int = 1) -> tuple[Any, Any]:
+    """n references: all pages in a shuffled order, `row` neighbours at a time, shuffled anew each
+    time; and write flags."""
     rng = np.random.default_rng(seed)
-    rounds = [rng.permutation(pages) for _ in range(-(-n // pages))]
-    page = np.concatenate(rounds)[:n].astype(np.uint32)
+    rounds = [rng.permutation(pages // row) for _ in range(-(-n // (pages // row * row)))]
+    page = (np.concatenate(rounds)[:, None] * row + np.arange(row)).ravel()[:n].astype(np.uint32)
     return page, (rng.random(n) < writes).astype(np.uint8)
+
+
+def revisits(pages: int, n: int, seed: int, back: int) -> tuple[Any, Any]:
+    """A walk of which every reference is followed by one to the page `back` before it, written as
+    it was the first time."""
+    page, write = walk(pages, n // 2, seed)
+    again = np.maximum(np.arange(n // 2) - back, 0)
+    page, write = (np.stack([a, a[again]], axis=1).ravel() for a in (page, write))
+    return page, write
 
 
 def core_seconds() -> float | None:
@@ -125,22 +146,58 @@ class Spans:
             self._parts[s.kind, s.beside].append(s)
             self._kinds[s.kind].append(s)
 
-    def of(self, kind: str) -> list[Span]:
-        """All of a kind."""
-        return self._kinds[kind]
+    def of(self, *kinds: str) -> list[Span]:
+        """All of these kinds."""
+        return [s for kind in kinds for s in self._kinds[kind]]
+
+    def all(self) -> Iterator[Span]:
+        """Every one."""
+        return chain.from_iterable(self._kinds.values())
 
     def _besides(self, kind: str) -> list[str]:
         return [b for k, b in self._parts if k == kind]
 
+    def _faults(self, kind: str, beside: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Values, ascending, and counts of one-page spans, not LPET's."""
+        parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
+        return _pooled(parts, PREEMPTED_NS)
+
     def fault(self, kind: str, least: int = 50) -> dict[str, Strata]:
-        """Strata of one-page spans by what went on beside, where enough were seen."""
+        """Strata of one-page spans by what went on beside, where enough were seen. Those that a
+        TLB flush interrupted are not among them: see interrupt()."""
         found = {}
         for beside in self._besides(kind):
-            parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
-            values, counts = _pooled(parts, PREEMPTED_NS)
-            if counts.sum() >= least:
-                found[beside] = strata(values, counts)
+            values, counts = self._faults(kind, beside)
+            if counts.sum() < least:
+                continue
+            if beside == "flush":
+                keep = values <= _median(values, counts) + INTERRUPTED_NS
+                values, counts = values[keep], counts[keep]
+            found[beside] = strata(values, counts)
         return found
+
+    def interrupt(self) -> Strata:
+        """What a flush by LPET adds to whatever the faulting thread was at, nothing included.
+
+        Of runs with one thread: a flush interrupts it once, however many pages it is for, in one
+        of many components beside the flush."""
+        flushes = sum(s.count for s in self.of("flush", "drain") if s.role == "lpet")
+        extra, counts = [np.zeros(1)], [np.zeros(1, np.int64)]
+        for kind in ("get", *FAULT_KINDS):
+            values, seen = self._faults(kind, "flush")
+            if not seen.sum():
+                continue
+            late = values > _median(values, seen) + INTERRUPTED_NS
+            usual = float(np.average(values[~late], weights=seen[~late]))
+            extra.append(values[late] - usual)
+            counts.append(seen[late])
+        if not flushes:
+            return [[1.0, 0.0]]
+        value, count = np.concatenate(extra), np.concatenate(counts)
+        several = max(1.0, float(count.sum()) / flushes)
+        count[0] = max(0, flushes - count.sum())
+        order = np.argsort(value, kind="stable")
+        return strata(value[order] * several, count[order])
 
     def step(self, kind: str, least: int = 8) -> dict[str, Steps]:
         """Batches by what went on beside."""
@@ -158,6 +215,11 @@ class Spans:
         return strata(values[keep], counts[keep]) if counts[keep].sum() else []
 
 
+def _median(values: NDArray[Any], counts: NDArray[Any]) -> float:
+    """Of values in ascending order."""
+    return float(values[np.searchsorted(np.cumsum(counts), counts.sum() / 2)])
+
+
 def _pooled(spans: list[Span], most: float) -> tuple[NDArray[Any], NDArray[Any]]:
     if not spans:
         return np.zeros(0), np.zeros(0)
@@ -170,7 +232,7 @@ def _pooled(spans: list[Span], most: float) -> tuple[NDArray[Any], NDArray[Any]]
 
 def batches(spans: list[Span], least: int = 8) -> Steps | None:
     """Mean by size, and the spread about it, of spans of many pages; None: too few."""
-    sizes, ratios, weights = [], [], []
+    sizes, spread = [], []
     by_size: dict[int, list[Span]] = defaultdict(list)
     for s in spans:
         by_size[s.least].append(s)
@@ -183,13 +245,8 @@ def batches(spans: list[Span], least: int = 8) -> Steps | None:
         pages = sum(s.pages for s in parts) / sum(s.count for s in parts)
         if pages >= 1 and mean > 0:
             sizes.append([round(pages, 3), round(mean, 3)])
-            ratios.append(values / mean)
-            weights.append(counts)
-    if not sizes:
-        return None
-    ratio, weight = np.concatenate(ratios), np.concatenate(weights)
-    order = np.argsort(ratio, kind="stable")
-    return {"sizes": sizes, "spread": strata(ratio[order], weight[order])}
+            spread.append(strata(values / mean, counts))
+    return {"sizes": sizes, "spread": spread} if sizes else None
 
 
 class Bench:
@@ -201,20 +258,25 @@ class Bench:
 
     def run(
         self,
-        spans: Spans | None,
+        *into: Spans,
         store: str = "mem:",
         threads: int = 1,
         warm: bool = True,
         apart: bool = True,
         refs: int = ROUND,
         writes: float = 0.3,
+        row: int = 1,
+        back: int = 0,
         **options: Any,
     ) -> dict[str, Any]:
-        """One run; spans: where they go (None: not counted). warm: after a run that is not
-        measured, so that every page was stored before. apart: the thread and LPET each have a core
-        (where there are two)."""
+        """One run; into: where its spans go (nowhere: they are not counted). warm: after a run
+        that is not measured, so that every page was stored before. apart: the thread and LPET each
+        have a core (where there are two). row, back: see walk() and revisits()."""
         self.seed += 1
-        page, write = walk(PAGES, refs, self.seed, writes)
+        if back:
+            page, write = revisits(PAGES, refs, self.seed, back)
+        else:
+            page, write = walk(PAGES, refs, self.seed, writes, row)
         core = self.cores[0] if apart and threads == 1 and len(self.cores) > 1 else None
         with on_core(core):
             settings: dict[str, Any] = {"local": LIMIT, "evict": "fifo"} | options
@@ -224,11 +286,12 @@ class Bench:
                 if warm:
                     first, _ = walk(PAGES, 2 * PAGES, self.seed + 1000)
                     region.replay(first, np.ones(len(first), np.uint8), seed=self.seed + 1000)
-                if spans is not None:
+                if into:
                     region.measure()
                 result = region.replay(page, write, threads=threads, seed=self.seed)
-                if spans is not None:
-                    spans.add(region.spans())
+                found = region.spans()
+                for spans in into:
+                    spans.add(found)
                 return result
 
     def think_ns(self) -> list[list[float]]:
@@ -246,13 +309,25 @@ class Bench:
             found.append([pages, round(1e9 * statistics.median(times) / len(page), 3)])
         return found
 
-    def between_ns(self, think: list[list[float]]) -> float:
-        """What the replay loop itself does for a reference that faults, outside of its latency."""
-        run = self.run(None)
+    def _outside(self, **options: Any) -> tuple[float, int, int]:
+        """Of a run: ns outside of faults' latency, references that faulted, and that hit."""
+        run = self.run(**options)
         timed = run["extra"]["timed_faults"]
-        outside = 1e9 * run["elapsed_s"] - 1000 * run["latency_us"]["mean"] * timed
-        hits = run["refs"] - timed
-        return float(max(0.0, (outside - hits * mean_ns(think, LIMIT)) / timed))
+        ns = 1e9 * run["elapsed_s"] - 1000 * run["latency_us"]["mean"] * timed
+        return ns, timed, run["refs"] - timed
+
+    def between_ns(self, row: int = 1) -> float:
+        """What the replay does for a reference that faults, outside of its latency."""
+        ns, faults, _ = self._outside(row=row)
+        return max(0.0, ns / faults)
+
+    def hit_ns(self, between_ns: float) -> list[list[float]]:
+        """[references since the last one to its page, ns] of one that hits, faults between."""
+        found = []
+        for back in BACK:
+            ns, faults, hits = self._outside(back=back)
+            found.append([2 * back + 1, round(max(1.0, (ns - faults * between_ns) / hits), 2)])
+        return found
 
     def slice_ns(self) -> float:
         """How long LPET waits for a core on which another thread runs."""
@@ -263,14 +338,13 @@ class Bench:
         values, counts = _pooled(late, float("inf"))
         if counts.sum() < 5:
             return 4e6
-        median = values[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]
-        return float(np.clip(median, 1e5, 1e8))
+        return float(np.clip(_median(values, counts), 1e5, 1e8))
 
     def anchor_ns(self) -> float:
         """Median latency of a fault in a short run, nothing counted: the machine's speed now.
 
         The median: the mean follows whoever else is on LPET's core, and that is not speed."""
-        return 1000 * float(self.run(None, refs=12_000)["latency_us"]["p50"])
+        return 1000 * float(self.run(refs=12_000)["latency_us"]["p50"])
 
 
 def anchor_ns(seed: int = 1) -> float:
@@ -281,13 +355,16 @@ def anchor_ns(seed: int = 1) -> float:
 def measure_store(url: str, bench: Bench | None = None, rounds: int = 1) -> dict[str, Any]:
     """get, put and new of a store, for Calibration.stores. Raises EdmError if it cannot be had."""
     bench = bench or Bench()
-    old, new = Spans(), Spans()
+    old, new, near = Spans(), Spans(), Spans()
     for _ in range(rounds):
-        bench.run(new, url, warm=False, writes=0.8)
+        bench.run(new, store=url, warm=False, writes=0.8)
+        bench.run(near, store=url, row=NEAR)
+        bench.run(old, store=url)
         for batch in (8, 32, 128):
-            bench.run(old, url, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - batch)
+            bench.run(old, store=url, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - batch)
     found = {
         "get": _everything(old, "get"),
+        "near": _everything(near, "get"),
         "put": batches(old.of("put")),
         "new": batches(new.of("put")),
     }
@@ -313,33 +390,42 @@ def calibrate(
     cores), and whether that makes it `noisy`.
     """
     metadata, watch, began = collect(), Watch(), time.monotonic()
-    bench, spans, monitor, calm = Bench(), Spans(), Spans(), Spans()
-    repeats, anchors = (1 if quick else REPEATS), []
+    bench, monitor, calm = Bench(), Spans(), Spans()
+    faults, near, steps, single = Spans(), Spans(), Spans(), Spans()
+    repeats = 1 if quick else REPEATS
+    anchors: list[float] = []
+    between: list[float] = []
+    between_near: list[float] = []
     for i in range(repeats):
         round_name = f"round {i + 1} of {repeats}"
         anchors += [bench.anchor_ns(), bench.anchor_ns()]
-        progress(f"{round_name}: a fault alone")
-        bench.run(spans, reclaim="faulter", apart=True)
-        bench.run(spans, evict="lpet", reclaim="faulter", warm=False)
-        progress(f"{round_name}: beside LPET")
-        for batch in BATCHES[::2] if quick else BATCHES:
-            bench.run(spans, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - 2 * batch)
-        bench.run(spans, evict="lpet", writes=0.5)
-        bench.run(spans, warm=False)
+        progress(f"{round_name}: faults beside LPET")
+        bench.run(faults, steps, single)
+        bench.run(faults, steps, single, evict="lpet", writes=0.5)
+        bench.run(faults, single, warm=False)
+        bench.run(near, row=NEAR)
+        bench.run(near, row=NEAR, warm=False)
+        between.append(bench.between_ns())
+        between_near.append(bench.between_ns(row=NEAR))
         bench.run(calm)
         bench.run(calm, evict="lpet")
+        progress(f"{round_name}: reclaim steps")
+        bench.run(steps, reclaim="faulter")
+        for batch in BATCHES[::2] if quick else BATCHES:
+            bench.run(steps, single, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - 2 * batch)
         progress(f"{round_name}: beside another thread that faults")
         if len(bench.cores) > 1:
-            bench.run(spans, threads=2, refs=2 * ROUND)
-            bench.run(spans, threads=2, refs=2 * ROUND, reclaim="faulter")
-            bench.run(spans, threads=2, evict="lpet", refs=2 * ROUND, warm=False)
+            bench.run(faults, steps, threads=2, refs=2 * ROUND)
+            bench.run(near, row=NEAR, threads=2, refs=2 * ROUND)
+            bench.run(steps, threads=2, refs=2 * ROUND, reclaim="faulter")
+            bench.run(faults, threads=2, evict="lpet", refs=2 * ROUND, warm=False)
         progress(f"{round_name}: monitor")
         bench.run(monitor, faults="monitor", refs=ROUND // 4)
         anchors.append(bench.anchor_ns())
-    found = {}
+    found_stores = {}
     for url in stores:
         progress(f"store {url}")
-        found[url.partition(":")[0]] = measure_store(url, bench, 1 if quick else 2)
+        found_stores[url.partition(":")[0]] = measure_store(url, bench, 1 if quick else 2)
     others = watch.others()
     spread = (max(anchors) - min(anchors)) / 2 / statistics.median(anchors)
     metadata |= {
@@ -349,14 +435,14 @@ def calibrate(
         "seconds": round(time.monotonic() - began, 1),
         "anchors_ns": [round(a, 1) for a in anchors],
     }
-    faults = {kind: spans.fault(kind) for kind in FAULT_KINDS}
+    by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}
     # Only where LPET slept: otherwise it is a look at a counter, and what it waits for is modelled.
     # On a single core LPET's wait for it is the slice, and modelled.
-    faults["wake"] = {"nobody": calm.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
+    by_kind["wake"] = {"nobody": calm.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
     late = calm.once("late") or [[1.0, ASLEEP_NS]]
     think = bench.think_ns()
-    steps = {kind: spans.step(kind) for kind in STEP_KINDS}
-    parts: dict[str, Any] = faults | {"late": late} | steps
+    by_step = {kind: steps.step(kind) for kind in STEP_KINDS}
+    parts: dict[str, Any] = by_kind | {"late": late} | by_step
     missing = [k for k, v in parts.items() if not v or not all(v)]
     if missing:
         what = ", ".join(missing)
@@ -365,12 +451,16 @@ def calibrate(
         cores=len(bench.cores),
         slice_ns=round(bench.slice_ns(), 1),
         think=think,
-        between_ns=round(bench.between_ns(think), 2),
+        between_ns=round(statistics.median(between), 2),
+        between_near_ns=round(statistics.median(between_near), 2),
+        hit=bench.hit_ns(statistics.median(between)),
         anchor_ns=round(statistics.median(anchors), 1),
-        faults=faults,
-        steps=steps,
+        faults=by_kind,
+        near={kind: found for kind in NEAR_KINDS if (found := near.fault(kind))},
+        steps=by_step,
         late=late,
-        stores=found,
+        interrupt=single.interrupt(),
+        stores=found_stores,
         monitor={
             "arrive": {"nobody": monitor.once("arrive")},
             "return": {"nobody": monitor.once("return")},
@@ -382,18 +472,21 @@ def calibrate(
 def summary(c: Calibration) -> list[dict[str, Any]]:
     """Rows of a table: component, beside what, mean and the slowest thousandth, us."""
     rows = []
-    for kind, by in c.faults.items():
-        for beside, parts in by.items():
-            rows.append(_row(kind, beside, mean_of(parts), parts[-1][1]))
+    for near, table in (("", c.faults), (", near", c.near)):
+        for kind, by in table.items():
+            for beside, parts in by.items():
+                rows.append(_row(kind + near, beside, mean_of(parts), parts[-1][1]))
     for kind, steps in c.steps.items():
         for beside, step in steps.items():
             pages, ns = step["sizes"][-1]
-            rows.append(_row(f"{kind}, {pages:.0f} pages", beside, ns, ns * step["spread"][-1][1]))
+            top = ns * step["spread"][-1][-1][1]
+            rows.append(_row(f"{kind}, {pages:.0f} pages", beside, ns, top))
+    rows.append(_row("interrupt by a flush", "", mean_of(c.interrupt), c.interrupt[-1][1]))
     for scheme, store in c.stores.items():
         rows.append(_row(f"{scheme}: get", "", mean_of(store["get"]), store["get"][-1][1]))
         for what in ("put", "new"):
             pages, ns = store[what]["sizes"][-1]
-            top = ns * store[what]["spread"][-1][1]
+            top = ns * store[what]["spread"][-1][-1][1]
             rows.append(_row(f"{scheme}: {what}, {pages:.0f} pages", "", ns, top))
     return rows
 

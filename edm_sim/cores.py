@@ -2,7 +2,8 @@
 
 A thread keeps its core until it sleeps, or, while another one is ready, until its slice is
 over: as on Linux with the kernel's voluntary preemption, a woken thread does not push a running
-one aside. Turns change where the model can be interrupted, at the ends of computing.
+one aside. Who ran on beyond its slice, because nobody else was ready, has another one from when
+somebody is. Turns change where the model can be interrupted, at the ends of computing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Cores:
 
     def __init__(self, env: Clock, n: int, slice_ns: int = SLICE_NS):
         self.env, self.free, self.slice_ns = env, n, slice_ns
+        self.running: list[Thread] = []
         self.ready: deque[tuple[Thread, simpy.Event]] = deque()
         self.waited_ns = 0
 
@@ -45,6 +47,10 @@ class Cores:
             self._give(thread)
             return
         turn = self.env.event()
+        if not self.ready:
+            for other in self.running:
+                if other.until <= self.env.now:
+                    other.until = self.env.now + self.slice_ns
         self.ready.append((thread, turn))
         begin = self.env.now
         yield turn
@@ -52,6 +58,7 @@ class Cores:
 
     def _give(self, thread: Thread) -> None:
         thread.on, thread.until = True, self.env.now + self.slice_ns
+        self.running.append(thread)
 
     def leave(self, thread: Thread) -> None:
         """The thread sleeps or ends; also one that was taken away while it waited."""
@@ -59,6 +66,7 @@ class Cores:
             self.ready = deque(entry for entry in self.ready if entry[0] is not thread)
             return
         thread.on = False
+        self.running.remove(thread)
         if self.ready:
             following, turn = self.ready.popleft()
             self._give(following)

@@ -23,7 +23,8 @@ class Costs:
     """All in nanoseconds.
 
     between_ns        what the program does for a reference that faults, outside of its latency
-    think_ns          one reference that hits, where the trace has no times
+    between_near_ns   the same on the page after the last one
+    think_ns          one reference, where the trace has no times (calibrated: one that hits)
     upcall_ns         touch to the first line of the SIGBUS handler (2.0 us)
     upcall_return_ns  from the handler back, and the access again (0.45 us)
     monitor_ns        touch to a sleeping handler thread pinned to the same core; with install_ns
@@ -52,6 +53,7 @@ class Costs:
 
     think_ns: int = 20
     between_ns: int = 0
+    between_near_ns: int = 0
     upcall_ns: int = 2_000
     upcall_return_ns: int = 450
     monitor_ns: int = 3_300
@@ -78,11 +80,12 @@ class Costs:
         alone = {k: _usual(by) for k, by in calibration.faults.items()}
         told = alone["conclude"]
         means = {
-            "think_ns": calibration.think_ns(calibration.think[-1][0]),
+            "think_ns": calibration.hit[len(calibration.hit) // 2][1],
             "between_ns": calibration.between_ns,
+            "between_near_ns": calibration.between_near_ns,
             "upcall_ns": alone["arrive"],
             "upcall_return_ns": alone["return"],
-            "decide_ns": alone["decide"],
+            "decide_ns": alone["lock"] + alone["decide"],
             "zero_ns": alone["zero"] + told,
             "install_ns": alone["check"] + alone["install"] + told,
             "rescue_ns": alone["rescue"] + told,

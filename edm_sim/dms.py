@@ -54,8 +54,8 @@ class PageServer(Protocol):
         """At the end of a run. Raises AssertionError for what must not be."""
         ...
 
-    def fetch(self, instance: int, pages: list[int]) -> Delay:
-        """DML: bring stored pages to the instance."""
+    def fetch(self, instance: int, pages: list[int], near: bool = False) -> Delay:
+        """DML: bring stored pages to the instance. near: the page after the last one."""
         ...
 
     def put(self, instance: int, pages: list[int]) -> Delay:
@@ -91,12 +91,13 @@ class DirectDms:
     @staticmethod
     def _service(
         store: StoreCosts, seed: int
-    ) -> tuple[Callable[[int], int], Callable[[int, int], int]]:
-        """What it takes to get n pages, and to put n of which some are new to the store."""
+    ) -> tuple[Callable[[int, bool], int], Callable[[int, int], int]]:
+        """What it takes to get n pages, near or not, and to put n of which some are new to the
+        store."""
         if not store.measured:
-            return lambda n: n * store.get_ns, lambda n, new: n * store.put_ns
+            return lambda n, near: n * store.get_ns, lambda n, new: n * store.put_ns
         draws = Sampler(seed, store.scale, "store")
-        get = draws.strata(store.measured["get"], "get")
+        far, close = (draws.strata(store.measured[k], k) for k in ("get", "near"))
         old, new = (draws.batch(store.measured[k], k) for k in ("put", "new"))
 
         def put(n: int, first: int) -> int:
@@ -104,12 +105,16 @@ class DirectDms:
             share = first / n
             return round((1 - share) * old(n) + share * new(n))
 
-        return lambda n: sum([get() for _ in range(n)]), put
+        def get(n: int, near: bool) -> int:
+            one = close if near else far
+            return sum([one() for _ in range(n)])
 
-    def fetch(self, instance: int, pages: list[int]) -> int:
+        return get, put
+
+    def fetch(self, instance: int, pages: list[int], near: bool = False) -> int:
         n = len(pages)
         self.bytes_down += n * PAGE_SIZE
-        wait = self._trip() + self._get(n)
+        wait = self._trip() + self._get(n, near)
         if self._wire_ns:
             now = self.env.now
             wait += self.down.admit(now, n * self._wire_ns) - now

@@ -1,8 +1,9 @@
 """What components take, drawn one at a time: from a cost table's numbers, or from a calibration.
 
 A component of a fault depends on what goes on beside it (BESIDE, an index): the TLB flush of
-another thread interrupts it, other threads share caches, locks and the memory's bandwidth. A
-cost table knows one number for all of that, and the model adds its interrupts.
+another thread is under way, other threads share caches, locks and the memory's bandwidth; and on
+whether the page is the one after the last (NEAR is added to the index): caches help then. A
+cost table knows one number for all of that. What a flush interrupts costs more by `interrupt`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from edm_sim.costs import Costs
 from edm_sim.distributions import BLOCK, sampler, stream
 from edm_sim.distributions import Strata as StrataDistribution
-from edm_workload.calibration import BESIDE, Steps, Strata, mean_ns
+from edm_workload.calibration import BESIDE, Calibration, Steps, Strata, mean_ns, nearest
 
 Draw = Callable[[], int]
 FLUSH, FAULTER, LPET, NOBODY = range(len(BESIDE))
+NEAR = len(BESIDE)
 
 # Where one was not seen beside something, what comes closest.
 _NEAREST = {
@@ -39,8 +41,8 @@ def constant(ns: int) -> Draw:
 
 
 def beside_all(draw: Draw) -> list[Draw]:
-    """The same, whatever goes on."""
-    return [draw] * len(BESIDE)
+    """The same, whatever goes on, near or not."""
+    return [draw] * (NEAR + len(BESIDE))
 
 
 class Sampler:
@@ -55,14 +57,25 @@ class Sampler:
         values = [(share, ns * self.scale) for share, ns in parts]
         return sampler(StrataDistribution.of(values), stream(self._seed, f"{self._owner} {name}"))
 
-    def fault(self, kind: str, table: Mapping[str, Mapping[str, Strata]]) -> list[Draw]:
-        """A component of a fault, by what goes on beside."""
-        return [self.strata(_by(table[kind], b), f"{kind} beside {b}") for b in BESIDE]
+    def fault(self, c: Calibration, *kinds: str) -> list[Draw]:
+        """Components of a fault one after the other, by what goes on beside; then near."""
+        return self._by_beside(c.faults, kinds, "") + self._by_beside(
+            c.faults | c.near, kinds, "near "
+        )
 
-    def sum(self, table: Mapping[str, Mapping[str, Strata]], *kinds: str) -> list[Draw]:
-        """Components one after the other, by what goes on beside."""
-        parts = [self.fault(kind, table) for kind in kinds]
-        return [_added([part[b] for part in parts]) for b in range(len(BESIDE))]
+    def _by_beside(
+        self, table: Mapping[str, Mapping[str, Strata]], kinds: Sequence[str], near: str
+    ) -> list[Draw]:
+        return [
+            _added([self.strata(_by(table[k], b), f"{near}{k} beside {b}") for k in kinds])
+            for b in BESIDE
+        ]
+
+    def way(self, c: Calibration, kind: str, monitor: bool) -> list[Draw]:
+        """arrive or return."""
+        if not monitor:
+            return self.fault(c, kind)
+        return beside_all(self.strata(_by(c.monitor[kind], "nobody"), kind))
 
     def batch(self, steps: Steps, name: str) -> Callable[[int], int]:
         """Of a number of pages."""
@@ -90,18 +103,21 @@ def _added_for(parts: Sequence[Callable[[int], int]]) -> Callable[[int], int]:
 
 
 def _batch(steps: Steps, scale: float, rng: np.random.Generator) -> Callable[[int], int]:
-    sizes, known = steps["sizes"], dict[int, float]()
-    spread = StrataDistribution.of(steps["spread"])
-    block: list[float] = []
+    sizes = steps["sizes"]
+    spreads = [StrataDistribution.of(spread) for spread in steps["spread"]]
+    blocks: list[list[float]] = [[] for _ in spreads]
+    known: dict[int, tuple[float, int]] = {}
 
     def draw(n: int) -> int:
         if not n:
             return 0
         if n not in known:
-            known[n] = scale * mean_ns(sizes, n)
+            known[n] = scale * mean_ns(sizes, n), nearest(sizes, n)
+        mean, at = known[n]
+        block = blocks[at]
         if not block:
-            block.extend(spread.sample(rng, BLOCK).tolist())
-        return round(known[n] * block.pop())
+            block.extend(spreads[at].sample(rng, BLOCK).tolist())
+        return round(mean * block.pop())
 
     return draw
 
@@ -109,10 +125,11 @@ def _batch(steps: Steps, scale: float, rng: np.random.Generator) -> Callable[[in
 class Machine:
     """What an instance draws: each a list by what goes on beside, of a draw.
 
-    there, back: touch to the first line that is ours, and from the last one on. decide: the
-    pager's verdict, under its lock. zero, install, rescue, allow_write: and telling the pager.
-    ring: waking LPET where it sleeps. late: until it runs. spin_ns: who waits for a page keeps
-    its core so long. steps: the parts of a reclaim step (None: costs.reclaim_ns is one number).
+    there, back: touch to the first line that is ours, and from the last one on. lock: taking the
+    pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
+    rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps. late: until it
+    runs. interrupt: what a TLB flush by another thread costs. steps: the parts of a reclaim step
+    (None: costs.reclaim_ns is one number).
     """
 
     def __init__(self, costs: Costs, seed: int, owner: str, monitor: bool):
@@ -123,23 +140,25 @@ class Machine:
             there = costs.monitor_ns if monitor else costs.upcall_ns
             back = costs.monitor_return_ns if monitor else costs.upcall_return_ns
             self.there, self.back = beside_all(constant(there)), beside_all(constant(back))
+            self.lock = beside_all(constant(0))
             self.decide = beside_all(constant(costs.decide_ns))
             self.zero = beside_all(constant(costs.zero_ns))
             self.install = beside_all(constant(costs.install_ns))
             self.rescue = beside_all(constant(costs.rescue_ns))
             self.allow_write = beside_all(constant(costs.allow_write_ns))
             self.ring = beside_all(constant(costs.ring_ns))
+            self.interrupt = constant(costs.tlb_ns)
             return
         s = Sampler(seed, costs.scale, owner)
-        way = c.monitor if monitor else c.faults
-        self.there, self.back = s.fault("arrive", way), s.fault("return", way)
-        self.decide = s.fault("decide", c.faults)
-        self.zero = s.sum(c.faults, "zero", "conclude")
-        self.install = s.sum(c.faults, "check", "install", "conclude")
-        self.rescue = s.sum(c.faults, "rescue", "conclude")
-        self.allow_write = s.sum(c.faults, "protect", "conclude")
-        self.ring = s.fault("wake", c.faults)
+        self.there, self.back = s.way(c, "arrive", monitor), s.way(c, "return", monitor)
+        self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")
+        self.zero = s.fault(c, "zero", "conclude")
+        self.install = s.fault(c, "check", "install", "conclude")
+        self.rescue = s.fault(c, "rescue", "conclude")
+        self.allow_write = s.fault(c, "protect", "conclude")
+        self.ring = s.fault(c, "wake")
         self.late = s.strata(c.late, "late")
+        self.interrupt = s.strata(c.interrupt, "interrupt")
         self.choose, self.sort, self.splice, self.flush, self.read, self.done, self.stored = (
             s.step(c.steps, *kinds)
             for kinds in (

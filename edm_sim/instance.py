@@ -24,7 +24,7 @@ from edm_sim.clock import Clock
 from edm_sim.cores import SLICE_NS, Cores
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
-from edm_sim.draws import FAULTER, FLUSH, LPET, NOBODY, Machine
+from edm_sim.draws import FAULTER, FLUSH, LPET, NEAR, NOBODY, Machine
 from edm_sim.queueing import Server
 from edm_sim.reclaim import Reclaim
 from edm_sim.recorder import Recorder
@@ -101,8 +101,8 @@ class Instance(Reclaim):
         measured = costs.calibration
         slice_ns = round(measured.slice_ns) if measured else SLICE_NS
         self.cores = Cores(env, max(1, own), slice_ns) if cores else None
-        # The pager's lock; a single thread is taken to find it free, unless LPET's hold is known.
-        self.lock = Server() if len(shares) > 1 or measured else None
+        # The pager's lock. What LPET's hold of it costs is measured, or nothing.
+        self.lock = Server() if len(shares) > 1 else None
         self._handlers_free = handlers
         self._handler_queue: deque[simpy.Event] = deque()
         self._limit = config.limit
@@ -182,14 +182,13 @@ class Instance(Reclaim):
         env, costs, ptr, monitor, refs = self.env, self.costs, self.ptr, self._monitor, share.refs
         timeout, skip, think, cores = env.timeout, env.skip, refs.think_ns, self.cores
         there, back, beside, spent = self.draw.there, self.draw.back, self.beside, self.spent
-        consume = lib.edm_consume
-        tlb_ns = costs.tlb_ns
+        consume, mapped, still_hits = lib.edm_consume, self.mapped, self.still_hits
         pages, writes, c = refs.pages, refs.writes, refs.c
         recorder, latencies = self.recorder, self.latencies
-        cut = refs.records_in(SKEW_NS)
+        cut, own = refs.records_in(SKEW_NS), refs.own
         handle = self._handle if monitor else self._resolve
         owed = 0  # the way back from the last fault, paid together with the thinking after it
-        share.interrupts = 0
+        share.interrupted_ns = 0
         yield from self.on_core(share)
         for i, stop in share.stretches:
             while i < stop:
@@ -208,28 +207,38 @@ class Instance(Reclaim):
                         yield from self.next_turn(share)
                     owed, i = 0, j
                     continue
-                pause = owed + think(i, j + 1)
-                busy = pause if monitor else pause + there[beside(share)]()
+                pause = owed + think(i, j + own)
+                page, write = pages[j], writes[j] if writes else 0
+                if page in mapped:
+                    if not skip(pause):
+                        yield timeout(pause)
+                    owed = pause = 0
+                    if still_hits(page, write):
+                        owed, i = think(j + own, j + 1), j + 1
+                        continue
+                share.near = NEAR if page == share.last + 1 else 0
+                share.last = page
+                busy = pause if monitor else pause + there[beside(share) + share.near]()
                 spent["arrive"] += busy - pause
                 touched = env.now + pause
-                page, write = pages[j], writes[j] if writes else 0
                 if busy and not skip(busy):
                     yield timeout(busy)
                 if cores and cores.over(share.core):
                     yield from self.next_turn(share)
                 owed = 0
-                if share.interrupts:  # while it computed: they delay it, but are no fault's
-                    owed += share.interrupts * tlb_ns
-                    share.interrupts = 0
+                if share.interrupted_ns and share.interrupted_at < touched:  # no fault's delay
+                    owed += share.interrupted_ns
+                    share.interrupted_ns = 0
                 op = yield from handle(share, j, page, write)
-                back_ns = back[beside(share)]()
+                back_ns = back[beside(share) + share.near]()
                 spent["return"] += back_ns
-                owed += back_ns + costs.between_ns
+                owed += back_ns + (costs.between_near_ns if share.near else costs.between_ns)
                 took = env.now + back_ns - touched
-                if share.interrupts:
-                    took += share.interrupts * tlb_ns
-                    owed += share.interrupts * tlb_ns
-                    share.interrupts = 0
+                if share.interrupted_ns:
+                    spent["flush"] += share.interrupted_ns
+                    took += share.interrupted_ns
+                    owed += share.interrupted_ns
+                    share.interrupted_ns = 0
                 latencies.append(took)
                 if recorder:
                     recorder.fault(touched, self.number, number, page, op, took)
@@ -237,9 +246,15 @@ class Instance(Reclaim):
             if self.stopping:
                 break
         share.at = 0, 0
-        owed += share.interrupts * tlb_ns
+        owed += share.interrupted_ns
         if owed and not skip(owed):
             yield timeout(owed)
+
+    def still_hits(self, page: int, write: int) -> bool:
+        """A page that was chosen is used unseen until it is unmapped, unless the access needs a
+        write-protection lifted."""
+        clean = not lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
+        return page in self.mapped and not (write and clean)
 
     def _handle(self, share: Share, j: int, page: int, write: int) -> Steps:
         """DM-Handler: the fault waits its turn, and its thread sleeps."""
@@ -275,26 +290,29 @@ class Instance(Reclaim):
             op = out.bytes[8]
             if lib.edm_resident(ptr) > self._limit:
                 raise AssertionError(f"the LSPT of instance {self.number} exceeds its limit")
-            beside = self.beside(share)
-            before = draw.decide[beside]()  # under the lock
+            beside = self.beside(share) + share.near
+            told = draw.lock[beside](), draw.decide[beside]()
             ring = 0
             if out.words[0] > 1:
                 ring = self._beside(out.all()[1:], beside)
                 self.spent["ring"] += ring
-            if op == _FETCH:
-                yield from self._fetch(share, page, before, ring, beside)
+            if op == _FETCH or (op == _RESCUE and page in self.in_store):
+                self.in_store.discard(page)
+                yield from self._fetch(share, page, told, ring, beside)
                 return op
             if op == _ZERO and self.base + page in self.spt.copies:
                 raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
             if op in (_ZERO, _RESCUE):
                 own = draw.zero if op == _ZERO else draw.rescue
                 yield from self._ring(ring)
-                yield from self._work(before, own[beside]())
+                yield from self._work(told, own[beside]())
                 self.installed(page)
                 return op
             if op == lib.EDM_ALLOW_WRITE:
                 yield from self._ring(ring)
-                yield from self._work(before, draw.allow_write[beside]())
+                yield from self._work(told, draw.allow_write[beside]())
+                if draw.measured:
+                    self._flushes_for_write(share)
                 lib.edm_done(ptr, page, env.now)
                 self.fire(page)
                 return op
@@ -313,9 +331,9 @@ class Instance(Reclaim):
             if lib.edm_consume(ptr, refs.c, j) == j + 1:
                 return op
 
-    def _work(self, decide: int, ns: int) -> Steps:
+    def _work(self, told: tuple[int, int], ns: int) -> Steps:
         """A decision and the call that carries it out."""
-        held = self.locked(decide)
+        held = self.locked(*told)
         self.spent["decide"] += held
         self.spent["install"] += ns
         ns += held
@@ -325,18 +343,27 @@ class Instance(Reclaim):
         yield self.env.timeout(ns)
         self.under_way -= 1
 
-    def locked(self, ns: int) -> int:
-        """A decision of the pager takes `ns`, and is one thread's at a time: with the wait."""
-        if not self.lock:
-            return ns
-        now = self.env.now
-        return self.lock.admit(now, ns) - now
+    def _flushes_for_write(self, share: Share) -> None:
+        """Lifting write-protection interrupts who runs on other cores, too."""
+        self.interrupt_others(share)
+        if self.lpet_works:
+            self.lpet_interrupted_ns += self.draw.interrupt()
 
-    def _fetch(self, share: Share, page: int, decide: int, ring: int, beside: int) -> Steps:
+    def locked(self, lock: int, decide: int) -> int:
+        """Taking the pager's lock and deciding under it, ns, with the wait for other threads that
+        decide: one does at a time."""
+        if not self.lock:
+            return lock + decide
+        now = self.env.now
+        return lock + self.lock.admit(now, decide) - now
+
+    def _fetch(
+        self, share: Share, page: int, told: tuple[int, int], ring: int, beside: int
+    ) -> Steps:
         env, install_ns = self.env, self.draw.install[beside]()
-        delay = self.dms.fetch(self.number, [self.base + page])
+        delay = self.dms.fetch(self.number, [self.base + page], share.near > 0)
         if isinstance(delay, int) and not (self.dms.remote and self.cores):
-            held = self.locked(decide)
+            held = self.locked(*told)
             ns = held + ring + install_ns + delay
             self.spent["decide"] += held
             self.spent["get"] += delay
@@ -367,7 +394,7 @@ class Instance(Reclaim):
         if failed:
             self._failed(page)
             return
-        yield from self._work(decide, install_ns)
+        yield from self._work(told, install_ns)
         self.installed(page)
 
     def installed(self, page: int) -> None:

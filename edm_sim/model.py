@@ -18,7 +18,7 @@ from edm_sim.instance import Instance
 from edm_sim.lockstep import LockstepInstance
 from edm_sim.rack import RackDms
 from edm_sim.recorder import Recorder
-from edm_sim.references import References, Share, shares
+from edm_sim.references import References, Share, Think, shares
 from edm_sim.series import Series
 from edm_sim.spt import NOBODY, Spt
 from edm_workload import Experiment
@@ -70,21 +70,24 @@ class Model:
         if interval_ns:
             self.series = Series(self, interval_ns)
 
-    def _think_ns(self) -> int:
-        asked = self.experiment.sim.think_ns
-        if asked is not None:
-            return asked
-        measured = self.costs.calibration
-        if measured:
-            return round(measured.think_ns(self.config.limit) * self.costs.scale)
-        return self.costs.think_ns
+    def _think(self) -> Think:
+        sim, measured, scale = self.experiment.sim, self.costs.calibration, self.costs.scale
+        timed = sim.times == "trace"
+        if sim.think_ns is not None or not measured:
+            asked = sim.think_ns
+            return Think(self.costs.think_ns if asked is None else asked, timed)
+        limit = self.config.limit
+        by_reuse = None
+        if limit < self.config.pages:
+            by_reuse = [[since, ns * scale] for since, ns in measured.hit]
+        return Think(round(measured.think_ns(limit) * scale), timed, True, by_reuse)
 
     def _shares(self, k: int) -> list[Share]:
         # Instances of their own run the same kind of work, not the same references.
         experiment = self.experiment
         if k and not experiment.sim.shared:
             experiment = experiment.with_(seed=self.seed + k)
-        return shares(experiment.trace, experiment.workload.threads, self._think_ns())
+        return shares(experiment.trace, experiment.workload.threads, self._think())
 
     def start(self, number: int, work: list[Share], asks: bool) -> Instance:
         """An instance begins to run its shares."""
@@ -113,7 +116,7 @@ class Model:
             raise UsageError(f"lockstep runs one thread, not {threads}; leave --threads out")
         if not isinstance(self.dms, DirectDms):
             raise UsageError("lockstep runs one instance with a Disc; leave [sim] out")
-        refs = References(self.experiment.trace, self._think_ns())
+        refs = References(self.experiment.trace, self._think())
         monitor = self.experiment.run.faults == "monitor"
         self.lockstep = LockstepInstance(
             self.env, self.config, refs, self.costs, self.dms, monitor, log

@@ -30,9 +30,6 @@ _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
 FLUSH_BATCH = 64
 
-CHUNK = 8
-"""Pages chosen at a time, as on real memory (STEP in evict.c)."""
-
 PUT = 64
 """Pages stored at a time, as on real memory (PUT in evict.c)."""
 
@@ -58,7 +55,7 @@ class Reclaim:
     threads: list[simpy.Process]
     draw: Machine
     cores: Cores | None
-    locked: Callable[[int], int]
+    locked: Callable[[int, int], int]
     spent: Counter[str]
     beside: Callable[[Share | None], int]
     wait_for: Callable[[simpy.Event, Share], Steps]
@@ -66,7 +63,10 @@ class Reclaim:
     def start_reclaim(self) -> None:
         self.lpet_active = False
         self.lpet_works = False  # on a core, in a step
+        self.lpet_interrupted_ns = 0  # by faults that changed the page table: not paid yet
         self.flushing = 0  # threads that are taking pages out of the page table
+        self.mapped: set[int] = set()  # chosen, but the program reaches them still
+        self.in_store: set[int] = set()  # marked while clean: no buffer has their bytes
         self._lpet_core = Thread()
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
@@ -128,6 +128,9 @@ class Reclaim:
             yield from self._lpet_runs()
             begin = self.env.now
             status, worked = yield from self._reclaim_step()
+            if self.lpet_interrupted_ns:
+                delay, self.lpet_interrupted_ns = self.lpet_interrupted_ns, 0
+                yield self.env.timeout(delay)
             self.spent["lpet"] += self.env.now - begin
             if status == lib.EDM_FAIL and not worked:
                 self._lpet_sleeps()
@@ -168,77 +171,81 @@ class Reclaim:
             yield from self._carry_out(commands, by, lpet=by is None)
         return status, bool(commands)
 
-    def _interrupt_others(self, by: Share | None) -> int:
-        """Pages are taken out of the page table: every core that runs the program is
+    def interrupt_others(self, by: Share | None) -> int:
+        """Entries of the page table were changed: every core that runs the program is
         interrupted, and who does it waits for that. Returns that wait, ns."""
         running = [share for share in self.shares if share.running and share is not by]
         for share in running:
-            share.interrupts += 1
+            share.interrupted_ns += self.draw.interrupt()
+            share.interrupted_at = self.env.now
         return self.costs.tlb_ns if running else 0
 
     def _carry_out(
         self, commands: list[tuple[int, int, int]], by: Share | None = None, lpet: bool = False
     ) -> Steps:
-        """Marks and evictions, write-back included.
-
-        Pages in their buffers after the others: evict.c takes them first, but there a chosen page
-        can be touched until it is unmapped, and here it is waited for.
-        """
+        """Marks and evictions, write-back included. As in evict.c, pages in their buffers go
+        first and make room at once; the others are unmapped together, and hit until then."""
+        env = self.env
         self.under_way += 1
-        n = len(commands)
+        n, begin = len(commands), env.now
+        idle = [c for c in commands if c[2] & _IDLE]
+        mapped = [c for c in commands if not c[2] & _IDLE]
+        self.mapped.update([page for _, page, _ in mapped])
         if self.draw.measured:
-            choose = self.draw.choose[self.beside(by)](n)
-            held = choose * min(n, CHUNK) // n  # the lock is given to others in between
-            yield self.env.timeout(self.locked(held) + choose - held)
+            yield env.timeout(self.draw.choose[self.beside(by)](n))
         else:
-            yield self.env.timeout(self.locked(self.costs.decide_ns))
-        for part in (
-            [c for c in commands if not c[2] & _IDLE],
-            [c for c in commands if c[2] & _IDLE],
-        ):
-            if part:
-                yield from self._carry_part(part, by, lpet)
+            yield env.timeout(self.locked(0, self.costs.decide_ns))
+        if idle:
+            yield from self._store(idle, begin, by, lpet)
+        if mapped:
+            yield from self._take_out(mapped, by)
+            yield from self._store(mapped, begin, by, lpet)
         self.under_way -= 1
         self.made_progress()
 
     def _dropped(self, command: tuple[int, int, int]) -> bool:
         """A clean page's bytes are not kept: it leaves, or the store is quickly asked again."""
-        op, page, flags = command
-        mapped = not flags & _IDLE
-        return mapped and bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
+        op, page, _ = command
+        return bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
 
-    def _carry_part(
-        self, commands: list[tuple[int, int, int]], by: Share | None, lpet: bool
+    def _take_out(self, commands: list[tuple[int, int, int]], by: Share | None) -> Steps:
+        """Unmaps pages; the bytes of those that are not dropped are in buffers then."""
+        env, draw = self.env, self.draw
+        pages = [page for _, page, _ in commands]
+        dropped = {c[1] for c in commands if self._dropped(c)}
+        self.in_store.update([page for op, page, _ in commands if op == _MARK and page in dropped])
+        n, out = len(pages), len(pages) - len(dropped)
+        if not draw.measured:
+            self.mapped.difference_update(pages)
+            yield env.timeout(self.costs.reclaim_ns(out, len(dropped)) + self.interrupt_others(by))
+            return
+        beside = self.beside(by)
+        yield env.timeout(draw.sort[beside](n) + draw.splice[beside](out))
+        beside = self.beside(by)
+        self.flushing += 1
+        yield env.timeout(draw.flush[beside](n))
+        self.flushing -= 1
+        self.interrupt_others(by)
+        self.mapped.difference_update(pages)
+        yield env.timeout(draw.read[self.beside(by)](out))
+
+    def _store(
+        self, commands: list[tuple[int, int, int]], begin: int, by: Share | None, lpet: bool
     ) -> Steps:
-        env, ptr = self.env, self.ptr
-        begin = env.now
-        dropped = sum(map(self._dropped, commands))
-        out = sum(not f & _IDLE for _, _, f in commands) - dropped
+        """The pager is told that the pages are out of sight; those that leave are stored."""
+        n = len(commands)
         if self.draw.measured:
-            yield from self._take_out(len(commands), out, dropped, by)
-        elif out + dropped:
-            yield env.timeout(self.costs.reclaim_ns(out, dropped) + self._interrupt_others(by))
+            yield self.env.timeout(self.draw.done[self.beside(by)](n))
         for _, page, _ in commands:
             if not self.gone:
-                lib.edm_done(ptr, page, env.now)
+                lib.edm_done(self.ptr, page, self.env.now)
             self.fire(page)
         clean = [page for op, page, flags in commands if op == _EVICT and not flags & _DIRTY]
         dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
+        self.in_store.difference_update(clean)
         self._left(clean, record.EVICT, begin)
         for first in range(0, len(dirty), PUT):
             yield from self._write_back(dirty[first : first + PUT], begin, by, lpet)
-
-    def _take_out(self, n: int, out: int, dropped: int, by: Share | None) -> Steps:
-        """The same step by step, as it was measured: take out, flush, read, tell."""
-        env, draw, beside = self.env, self.draw, self.beside(by)
-        yield env.timeout(draw.sort[beside](out + dropped) + draw.splice[beside](out))
-        if out + dropped:
-            beside = self.beside(by)
-            self.flushing += 1
-            yield env.timeout(draw.flush[beside](out + dropped))
-            self.flushing -= 1
-        yield env.timeout(draw.read[beside](out))
-        yield env.timeout(self.locked(draw.done[beside](n)))
 
     def _write_back(self, dirty: list[int], begin: int, by: Share | None, lpet: bool) -> Steps:
         # LPET waits for an answer off its core.
@@ -254,7 +261,7 @@ class Reclaim:
             if asleep:
                 yield from self._lpet_runs()
             if self.draw.measured:
-                yield self.env.timeout(self.locked(self.draw.stored[self.beside(by)](len(dirty))))
+                yield self.env.timeout(self.draw.stored[self.beside(by)](len(dirty)))
         except StoreError:
             for page in dirty:
                 if not self.gone:

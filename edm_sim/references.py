@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -16,14 +17,30 @@ CHUNK = 4096
 """Records a thread takes at a time from a trace without tid; as the replay on real memory."""
 
 
+@dataclass(frozen=True)
+class Think:
+    """What the program does between two faults.
+
+    ns: for a reference. timed: for what the trace's own times say instead, where it has them.
+    measured: a reference that faults is not among them, as Costs.between_ns has it. by_reuse:
+    [references since the last one to its page, ns] instead of `ns`, for who hits what was pushed
+    out of the caches by then.
+    """
+
+    ns: int
+    timed: bool = True
+    measured: bool = False
+    by_reuse: list[list[float]] | None = None
+
+
 class References:
     """A stretch of references: `c` for edm_consume, pages and writes by index, think times.
 
-    think_ns(i, j): time the program computes for records i .. j-1. From the trace's times
-    where it has them, else `think` ns for every reference, collapsed ones included.
+    think_ns(i, j): time the program computes for records i .. j-1; see Think. own: 1 if a record
+    that faults counts among them.
     """
 
-    def __init__(self, trace: Trace, think: int):
+    def __init__(self, trace: Trace, think: Think):
         page, write = trace.arrays()
         self._keep = page, write
         self.n = len(page)
@@ -34,8 +51,14 @@ class References:
             self.c.write = ffi.from_buffer("uint8_t[]", write)
         self.pages = page.data
         self.writes = None if write is None else write.data
-        self._think = think
-        self._clock = _clock(trace, think)
+        self._think = think.ns
+        timed = think.timed and (trace.t_ns is not None or trace.hits is not None)
+        self.own = int(timed or not think.measured)
+        self._clock = None
+        if timed:
+            self._clock = _clock(trace, think.ns)
+        elif think.by_reuse:
+            self._clock = _clock_by_reuse(page, think.by_reuse)
 
     def think_ns(self, i: int, j: int) -> int:
         clock = self._clock
@@ -47,8 +70,8 @@ class References:
         return max(1, min(self.n, int(ns / mean))) if mean else max(1, self.n)
 
 
-def _clock(trace: Trace, think: int) -> memoryview | None:
-    """clock[i]: ns the program has computed before record i (length n + 1); None: evenly."""
+def _clock(trace: Trace, think: int) -> memoryview:
+    """clock[i]: ns the program has computed before record i (length n + 1)."""
     n = len(trace)
     clock: NDArray[np.int64] = np.zeros(n + 1, np.int64)
     if trace.t_ns is not None and n:
@@ -56,9 +79,18 @@ def _clock(trace: Trace, think: int) -> memoryview | None:
         clock[n] = think  # what follows the last reference is not in the trace
     elif trace.hits is not None:
         clock[1:] = (1 + trace.hits.astype(np.int64)) * think
-    else:
-        return None
     return np.cumsum(clock).data
+
+
+def _clock_by_reuse(page: NDArray[np.uint32], by_reuse: list[list[float]]) -> memoryview:
+    n = len(page)
+    since = np.full(n, n)  # references since the last one to the same page
+    order = np.argsort(page, kind="stable")
+    again = page[order[1:]] == page[order[:-1]]
+    since[order[1:][again]] = np.diff(order)[again]
+    known, ns = np.array(by_reuse).T
+    took = np.interp(np.log(since), np.log(known), ns)
+    return np.rint(np.cumsum(np.concatenate([[0.0], took]))).astype(np.int64).data
 
 
 class Share:
@@ -70,14 +102,17 @@ class Share:
         self.at = (0, 0)  # what is left of the stretch under way
         self.running = True  # on a core: false while a page comes over the network, and at the end
         self.core = Thread()
-        self.interrupts = 0  # of that core, for TLB flushes, that have not cost the thread yet
+        self.last = -2  # the page it faulted on last
+        self.near = 0  # draws.NEAR if its fault is on the page after that
+        self.interrupted_ns = 0  # that core, for TLB flushes: what has not cost the thread yet
+        self.interrupted_at = 0  # the last time
 
     def put_back(self, first: int, end: int) -> None:
         """A stretch that was not run: whoever resumes this share takes it first."""
         self.stretches = chain([(first, end)], self.stretches)
 
 
-def shares(trace: Trace, threads: int, think: int) -> list[Share]:
+def shares(trace: Trace, threads: int, think: Think) -> list[Share]:
     """By tid where the trace has it; else each thread takes the next chunk when it is free."""
     if threads > 1 and trace.tid is not None:
         found = []

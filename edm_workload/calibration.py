@@ -5,17 +5,22 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     schema, metadata      where, when, under which load; see edm_workload.metadata
     cores                 this program may run on
     slice_ns              how long a thread keeps its core while another waits for it
-    think                 [pages, ns] of a reference that hits, with so many pages resident
-    between_ns            what the replay loop does for one that faults, outside of its latency
+    think                 [pages, ns] of a reference that hits, all of so many pages resident
+    hit                   [references since the last one to its page, ns] of one that hits while
+                          other pages come and go
+    between_ns            what the replay loop does for one that faults, outside of its latency;
+    between_near_ns       the same on the page after the last one
     anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
     faults                kind -> beside what -> strata: the components of a fault
+    near                  the same on the page after the last one, where caches help
     steps                 kind -> beside what -> sizes and spread: those of a reclaim step
     late                  LPET, rung for until it runs: strata
+    interrupt             what a TLB flush costs each core that runs the program: strata
     monitor               arrive and return of a handler thread, as in faults
-    stores                scheme -> get (strata, a page), put and new (a batch), as in steps
+    stores                scheme -> get, near (strata, of a page), put, new (batches, as in steps)
 
 Strata are [share, mean ns of it] in ascending order: a distribution whose mean is exact. Sizes are
-[pages, mean ns] of batches, spread the strata of what one took over the mean for its size.
+[pages, mean ns] of batches, spread for each of them the strata of what one took over its mean.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +39,26 @@ from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
 
-SCHEMA = 1
+SCHEMA = 2
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
 FAULT_KINDS = (
-    *("arrive", "decide", "wake", "check", "zero", "install", "rescue", "protect", "conclude"),
+    *(
+        "arrive",
+        "lock",
+        "decide",
+        "wake",
+        "check",
+        "zero",
+        "install",
+        "rescue",
+        "protect",
+        "conclude",
+    ),
     "return",
 )
+NEAR_KINDS = ("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return")
 STEP_KINDS = ("choose", "sort", "splice", "flush", "read", "sum", "done", "stored")
 
 Strata = list[list[float]]
@@ -88,6 +106,11 @@ def mean_ns(sizes: Sequence[Sequence[float]], n: float) -> float:
     return max(ns, 0.0) if n >= sizes[0][0] else max(ns, sizes[0][1] * n / sizes[0][0])
 
 
+def nearest(sizes: Sequence[Sequence[float]], n: float) -> int:
+    """Which of the sizes that were measured n pages are closest to, as a ratio."""
+    return min(range(len(sizes)), key=lambda i: abs(log(sizes[i][0] / n)))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """See the module: every field is a key of the file."""
@@ -95,11 +118,15 @@ class Calibration:
     cores: int
     slice_ns: float
     think: list[list[float]]
+    hit: list[list[float]]
     between_ns: float
+    between_near_ns: float
     anchor_ns: float
     faults: dict[str, dict[str, Strata]]
+    near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, Steps]]
     late: Strata
+    interrupt: Strata
     stores: dict[str, dict[str, Any]]
     monitor: dict[str, dict[str, Strata]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +142,7 @@ class Calibration:
         return float(self.metadata.get("repeat_error", float("nan")))
 
     def think_ns(self, resident: float) -> float:
-        """One reference that hits, with so many pages resident."""
+        """One reference that hits, with so many pages resident, which is all there are."""
         return mean_ns(self.think, min(max(resident, self.think[0][0]), self.think[-1][0]))
 
     def name(self) -> str:
@@ -165,26 +192,33 @@ def from_document(document: Mapping[str, Any], where: str) -> Calibration:
 
 
 def _check(c: Calibration) -> None:
-    numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "anchor_ns": 1}
+    numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "between_near_ns": 0, "anchor_ns": 1}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
             raise ValueError(f"{key} is {value!r}")
-    tables = [(k, c.faults[k]) for k in FAULT_KINDS] + list(c.monitor.items())
+    tables = [(k, c.faults[k]) for k in FAULT_KINDS]
+    tables += [*c.near.items(), *c.monitor.items()]
     for kind, by in tables:
         if not by:
             raise ValueError(f"no {kind}")
         for beside, parts in by.items():
             _check_strata(f"{kind} beside {beside}", parts)
     _check_strata("late", c.late)
+    _check_strata("interrupt", c.interrupt)
     _check_sizes("think", c.think)
+    _check_sizes("hit", c.hit)
     batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]
     for scheme, store in c.stores.items():
-        _check_strata(f"get of {scheme}", store["get"])
+        for key in ("get", "near"):
+            _check_strata(f"{key} of {scheme}", store[key])
         batches += [(f"{k} of {scheme}", store[k]) for k in ("put", "new")]
     for what, batch in batches:
-        _check_strata(f"spread of {what}", batch["spread"])
         _check_sizes(f"sizes of {what}", batch["sizes"])
+        if len(batch["spread"]) != len(batch["sizes"]):
+            raise ValueError(f"spread of {what}")
+        for spread in batch["spread"]:
+            _check_strata(f"spread of {what}", spread)
 
 
 def _check_sizes(what: str, sizes: list[list[float]]) -> None:

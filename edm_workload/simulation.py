@@ -17,6 +17,7 @@ Duration = float | int | str
 
 PLACEMENTS = ("hash", "least", "local", "ring", "order")
 READS = ("one", "first", "hedged")
+TIMES = ("trace", "none")
 FAILURES = {
     "crash": ("unit", "at_ms", "for_ms", "keep"),
     "slow": ("unit", "at_ms", "for_ms", "factor"),
@@ -36,6 +37,8 @@ class Sim:
                  is given
     think_ns     computing between two references, where the trace has no times (None: the
                  cost table's)
+    times        "trace": the program computes between references as the trace says, where it has
+                 times; "none": not, as a replay on real memory
     cores        of each instance; 0: one for every thread
     handlers     DM-Handler threads under faults = "monitor"
     spinning     such handlers poll: no wake-up, and each takes a core
@@ -63,6 +66,7 @@ class Sim:
 
     calibration: str | None = None
     think_ns: int | None = None
+    times: str = "trace"
     cores: int = 0
     handlers: int = 1
     spinning: bool = False
@@ -106,6 +110,7 @@ _LEAST = {
     **{"think_ns": 0, "cores": 0, "handlers": 1, "instances": 1, "emus": 0},
     **{"emu_servers": 1, "replicas": 1, "dml_servers": 1, "xpet_servers": 1},
 }
+_CHOICES = {"placement": PLACEMENTS, "read": READS, "times": TIMES}
 _SERVICES = ("emu_service", "dml_service", "xpet_service")
 _NUMBERS = ("hedge_us", "retry_us", "deadline_ms")
 
@@ -127,10 +132,9 @@ def check_sim(key: str, value: Any) -> None:
             raise UsageError(f"{key}: {value!r} must be true or false")
     elif key == "emu_pages":
         parse_pages(value, base=2**32, what=key, least=0)
-    elif key in ("placement", "read"):
-        choices = PLACEMENTS if key == "placement" else READS
-        if value not in choices:
-            refuse_unknown(key, str(value), choices)
+    elif key in _CHOICES:
+        if value not in _CHOICES[key]:
+            refuse_unknown(key, str(value), _CHOICES[key])
     elif key == "emu_service" and isinstance(value, Mapping):
         for unit, duration in value.items():
             if not str(unit).isdecimal():

@@ -61,6 +61,8 @@ def test_a_file_is_read_back_as_it_was(calibration: Calibration, tmp_path: Path)
         ({"think": []}, "think"),
         ({"late": [[1.0, -5.0]]}, "late"),
         ({"late": [[0.5, 5.0]]}, "shares that are not 1"),
+        ({"interrupt": []}, "interrupt"),
+        ({"hit": [[3.0, -1.0]]}, "hit"),
         ({"faults": {}}, "arrive"),
         ({"more": 1}, "more"),
     ],
@@ -130,8 +132,9 @@ def test_a_calibrated_run_repeats_and_replays(
 
 def test_threads_beyond_the_cores_share_them(calibration: Calibration) -> None:
     def elapsed(threads: int, cores: int) -> float:
-        # All local: else LPET, of which there is one, sets the pace.
-        local = {"local": "100%", "high": "100%"}
+        # All local: else LPET, of which there is one, sets the pace. And all reads: a first write
+        # interrupts the other cores.
+        local = {"local": "100%", "high": "100%", "writes": 0.0}
         asked = Experiment.from_options(**{**SMALL, **local}, threads=threads, cores=cores)
         return edm_sim.run(asked, costs=Costs.of(calibration)).elapsed_s
 
@@ -163,6 +166,77 @@ def test_a_thread_keeps_its_core_for_a_slice() -> None:
     assert env.now == 480 and cores.free == 1
 
 
+def test_a_marked_page_is_fetched_again_where_the_store_is_quick(calibration: Calibration) -> None:
+    # Reads only: every mark is of a clean page, whose bytes the store has once it left.
+    asked = Experiment.from_options(**SMALL, trace="zipf:1.0", evict="lpet")
+    slow = {"get": [[1.0, 1e6]], "near": [[1.0, 1e6]]}
+
+    def gets(store: str) -> float:
+        name = store.rstrip(":")
+        stores = {name: calibration.stores[name] | slow}
+        changed = replace(calibration, stores=calibration.stores | stores)
+        result = edm_sim.run(asked.with_(store=store), costs=Costs.of(changed))
+        assert result.rescues > 1000
+        return result.extra["components_s"]["get"] * 1000 - result.fetches
+
+    assert gets("mem:") > 100
+    assert gets("file:") == pytest.approx(0, abs=1e-6)
+
+
+def test_a_page_is_used_until_it_is_unmapped(calibration: Calibration) -> None:
+    # LPET takes 100 us to choose a batch, and nothing for the rest: while it chooses, its pages are
+    # hit, and nobody waits for them.
+    def always(ns: float) -> dict[str, object]:
+        steps = {"sizes": [[1.0, ns], [1000.0, ns + 1]], "spread": [[[1.0, 1.0]]] * 2}
+        return {"nobody": steps}
+
+    steps = {kind: always(1e5 if kind == "choose" else 1.0) for kind in calibration.steps}
+    asked = Experiment.from_options(
+        **SMALL | {"local": "75%"}, trace="zipf:1.0", writes=0.0, high=400, low=300, evict="fifo"
+    )
+    result = edm_sim.run(asked, costs=Costs.of(replace(calibration, steps=steps)))
+    assert result.extra["wakes"] > 10 and result.stalls == 0
+    assert result.extra["components_s"].get("wait", 0.0) < 10e-6 * result.extra["wakes"]
+
+
+def test_a_flush_interrupts_once_however_large_the_batch(calibration: Calibration) -> None:
+    def lost(batch: int) -> tuple[float, int]:
+        asked = Experiment.from_options(
+            **SMALL, trace="uniform", evict="fifo", batch=batch, writes=0.0, high=200, low=40
+        )
+        undisturbed = replace(calibration, interrupt=[[1.0, 0.0]])
+        disturbed = replace(calibration, interrupt=[[1.0, 50_000.0]])
+        runs = [edm_sim.run(asked, costs=Costs.of(c)) for c in (undisturbed, disturbed)]
+        return runs[1].elapsed_s - runs[0].elapsed_s, runs[1].evictions
+
+    small, large = lost(4), lost(32)
+    assert small[0] / small[1] > 4 * large[0] / large[1]
+    assert small[0] / small[1] == pytest.approx(50e-6 / 4, rel=0.5)
+
+
+def test_hits_cost_by_what_came_between_them(calibration: Calibration) -> None:
+    near, far = [[1.0, 1.0], [1e6, 1.0]], [[1.0, 1.0], [64.0, 10_000.0]]
+    asked = Experiment.from_options(**SMALL, trace="zipf:1.0")
+    quick, slow = (
+        edm_sim.run(asked, costs=Costs.of(replace(calibration, hit=hit))) for hit in (near, far)
+    )
+    hits = slow.refs - slow.faults
+    assert 0.2 < (slow.elapsed_s - quick.elapsed_s) / (hits * 10e-6) < 1.0
+
+
+def test_a_traces_times_can_be_left_out(calibration: Calibration) -> None:
+    from edm_workload.trace import bundled_trace
+
+    asked = Experiment.from_options(trace=str(bundled_trace()), refs=20_000)
+    timed, left_out = (
+        edm_sim.run(asked.with_(times=times), costs=Costs.of(calibration))
+        for times in ("trace", "none")
+    )
+    assert timed.elapsed_s > 1.2 * left_out.elapsed_s
+    with pytest.raises(UsageError, match="times"):
+        asked.with_(times="some")
+
+
 def test_stores_draw_what_was_measured_of_them(calibration: Calibration) -> None:
     def mean(store: str) -> float:
         asked = Experiment.from_options(**SMALL, store=store, trace="uniform", evict="fifo")
@@ -170,8 +244,8 @@ def test_stores_draw_what_was_measured_of_them(calibration: Calibration) -> None
 
     assert mean("file:") > mean("mem:")
     slow = {"get": [[1.0, 1e6]], "put": calibration.stores["mem"]["put"]}
-    slow["new"] = slow["put"]
+    slow |= {"new": slow["put"], "near": slow["get"]}
     changed = replace(calibration, stores=calibration.stores | {"mem": slow})
-    asked = Experiment.from_options(**SMALL, trace="uniform")
+    asked = Experiment.from_options(**SMALL, trace="uniform", evict="fifo")
     result = edm_sim.run(asked, costs=Costs.of(changed))
     assert result.elapsed_s == pytest.approx(result.fetches * 1e-3, rel=0.1)
