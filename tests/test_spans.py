@@ -27,7 +27,8 @@ def test_the_spans_of_faults_add_up_to_their_latency(faults: str) -> None:
         total_us = sum(s.sum_ns for s in mine) / 1000
         assert 0.8 < total_us / (timed * mean_us) < 1.1, (total_us, timed * mean_us)
         count = lambda kind: sum(s.count for s in spans if s.kind == kind)
-        assert count("arrive") == count("return") == timed
+        # A page in LPET's hands that is still mapped is timed, and may take as long as a fault.
+        assert count("arrive") == count("return") <= timed < 1.01 * count("arrive")
         # A page that was clean when it was marked is rescued by a fetch.
         assert count("get") == count("check") == count("install")
         assert count("get") + count("rescue") == out["fetches"] + out["rescues"]
