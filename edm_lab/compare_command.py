@@ -14,7 +14,7 @@ from rich.console import Console
 from edm_lab import calibration as calibrations
 from edm_lab.compare import Comparison, compare, has_times
 from edm_lab.lockstep import Lockstep, lockstep
-from edm_lab.matrix import GOAL, Matrix, matrix, points
+from edm_lab.matrix import GOAL, Matrix, matrix, part_of, points
 from edm_policy import evictors
 from edm_policy.config import OBSERVE
 from edm_policy.errors import EdmError
@@ -172,6 +172,7 @@ def _save_plot(path: str | None, plot: Callable[[], Any]) -> None:
 def matrix_command(args: argparse.Namespace) -> int:
     """The table of all points, also of those before Ctrl-C."""
     base = experiment_from_args(args)
+    todo = part_of(list(points(base, args.quick, args.with_store)), args.part)
     metadata = collect()
     found: Matrix | None = None
     interrupted = False
@@ -181,7 +182,6 @@ def matrix_command(args: argparse.Namespace) -> int:
             raise EdmError("--matrix compares a calibrated simulator; leave out calibration none")
         found = Matrix(calibration)
         try:
-            todo = list(points(base, args.quick, args.with_store))
             matrix(todo, calibration, args.repeats, shown, into=found)
         except KeyboardInterrupt:
             interrupted = True
@@ -225,6 +225,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     c.add_argument("--plot", metavar="OUT.png", help="draw the comparison")
     c.add_argument("--matrix", action="store_true", help="many experiments, one error table")
     c.add_argument("--quick", action="store_true", help="with --matrix: a minute")
+    c.add_argument(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="with --matrix: the K-th of N parts; edm_lab report puts them together",
+    )
     c.add_argument(
         "--with-store",
         action="append",

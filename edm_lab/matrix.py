@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from edm_lab import calibration as calibrations
 from edm_lab.compare import Comparison, compare
+from edm_policy.errors import UsageError
 from edm_workload import Experiment, Result
 from edm_workload.calibration import Calibration
 from edm_workload.trace import bundled_trace
@@ -53,10 +55,23 @@ def points(
     fronts = [*FRONTS[:2], *({"store": url} for url in stores)]
     if not quick:
         fronts = [*FRONTS, *({"store": url} for url in stores)]
+    fronts.append({"faults": "monitor"})
     for front in fronts:
         for name in WORKLOADS[:1] if quick else ("zipf:1.0", "phases"):
             for threads in THREADS[:1] if quick else THREADS:
                 yield _of(base, name).with_(threads=threads, **front)
+
+
+def part_of(experiments: Sequence[Experiment], part: str) -> list[Experiment]:
+    """K/N: every N-th from the K-th on, so that each part has some of everything. Raises
+    UsageError."""
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    k, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise UsageError(f'--part: "{part}" is no part; write K/N, such as 1/8')
+    if n > len(experiments):
+        raise UsageError(f"--part: {n} parts of {len(experiments)} points; give fewer")
+    return list(experiments[k - 1 :: n])
 
 
 @dataclass
@@ -93,8 +108,14 @@ class Matrix:
         }
 
     def results(self) -> list[Result]:
-        """All runs."""
-        return [r for c in self.comparisons for r in (*c.simulated, *c.real)]
+        """All runs; extra["point"] tells which belong together: a Result has no network."""
+        found = []
+        for c in self.comparisons:
+            named = ", ".join(str(v) for v in _named(c).values())
+            for r in (*c.simulated, *c.real):
+                r.extra["point"] = named
+                found.append(r)
+        return found
 
     def plot(self) -> Any:
         """Simulated against real elapsed time and latency, and how errors are distributed."""
@@ -103,16 +124,24 @@ class Matrix:
         return plot_matrix(self)
 
 
-def _row(c: Comparison) -> dict[str, Any]:
-    e, errors = c.experiment, c.errors
+def _named(c: Comparison) -> dict[str, Any]:
+    e = c.experiment
     trace = e.workload.trace
-    rescues = c.real[0].rescues
     return {
         "workload": Path(trace).stem if "/" in trace else trace,
         "evict": e.policy.evict,
         "local": str(e.memory.local),
         "threads": e.workload.threads,
         "store": e.store.url if e.store.network == "none" else f"{e.store.network}",
+        "mode": e.run.faults,
+    }
+
+
+def _row(c: Comparison) -> dict[str, Any]:
+    errors = c.errors
+    rescues = c.real[0].rescues
+    return {
+        **_named(c),
         "real s": float(np.median([r.elapsed_s for r in c.real])),
         "elapsed": percent(errors["elapsed_s"]),
         "repeat": f"{c.repeat_errors['elapsed_s']:.1%}",

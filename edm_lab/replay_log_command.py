@@ -18,6 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "every command must be the same. Exit 1 where one is not.",
     )
     c.add_argument("files", nargs="+", metavar="FILE")
+    c.add_argument("--quiet", action="store_true", help="only what differs")
     c.set_defaults(run=_run)
 
 
@@ -43,7 +44,8 @@ def _run(args: argparse.Namespace) -> int:
             there = describe(records[at]) if at < len(records) else "(ended)"
             lines = [*before, f"  {at:>8}  log   {there}", f"  {at:>8}  pager {describe(got)}"]
             parted.append(f"\n{file}: parts at record {at}\n" + "\n".join(lines))
-    table_console().print(rows_table(rows))
+    if not args.quiet:
+        table_console().print(rows_table(rows))
     for text in parted:
         print(text)
     return 1 if parted else 0

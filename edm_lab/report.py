@@ -41,7 +41,10 @@ METADATA = (
 NAMES = {"elapsed_s": "elapsed, s", "writebacks": "write-backs"} | {
     f"latency_us_{k}": f"{k} of a fault, µs" for k in LATENCY_KEYS
 }
-MATRIX = ("faults", "evictions", "writebacks", "elapsed_s", "latency_us_mean")
+MATRIX = (
+    *("faults", "evictions", "writebacks", "elapsed_s"),
+    *("latency_us_mean", "latency_us_p50", "latency_us_p99"),
+)
 LINES = 400  # of a table; a file has them all
 WIDE = 7  # inches of a figure that fills the page
 CURVES = 8  # of a figure; more cannot be told apart
@@ -85,7 +88,7 @@ def report(files: Sequence[str | Path], title: str = "") -> str:
     """
     if not files:
         raise UsageError("report: no file was given; give what bench, compare, sweep ... wrote")
-    sections = [section(Path(file)) for file in files]
+    sections = [section(*part) for part in together([Path(file) for file in files])]
     environment = Environment(
         loader=PackageLoader("edm_lab", "."),
         autoescape=True,
@@ -100,27 +103,45 @@ def report(files: Sequence[str | Path], title: str = "") -> str:
     )
 
 
-def section(path: Path) -> Section:
-    """One file, as what it is."""
+def together(paths: Sequence[Path]) -> list[list[Path]]:
+    """Parts of one matrix (of one calibration) make one section, where the first of them stands."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        key = str(path)
+        if path.suffix not in (".parquet", ".csv"):
+            metadata = load_document(path)[1]
+            if "matrix" in metadata:
+                key = json.dumps(metadata.get("calibration"), sort_keys=True)
+        groups.setdefault(key, []).append(path)
+    return list(groups.values())
+
+
+def section(*paths: Path) -> Section:
+    """One file, as what it is; or several that belong together."""
+    path = paths[0]
     if path.suffix == ".parquet":
         return _sweep(path)
     if path.suffix == ".csv":
         return _curves(path)
-    results, metadata = load_document(path)
+    documents = [load_document(p) for p in paths]
+    results = [r for some, _ in documents for r in some]
+    metadata = documents[0][1]
+    if len(paths) > 1:
+        metadata = metadata | {"command": "; ".join(str(m.get("command")) for _, m in documents)}
     if "tune" in metadata:
         return _tuned(path, results, metadata)
     if {r.driver for r in results} >= {"sim", "real"}:
-        return _compared(path, results, metadata)
+        return _compared(", ".join(p.name for p in paths), results, metadata)
     return _measured(path, results, metadata)
 
 
 # -- the kinds
 
 
-def _compared(path: Path, results: list[Result], metadata: Mapping[str, Any]) -> Section:
+def _compared(title: str, results: list[Result], metadata: Mapping[str, Any]) -> Section:
     """Both worlds: one comparison in full, many as a table of errors."""
     pairs = comparisons(results)
-    section = Section(path.name, "simulator against real memory", [], _about(metadata, results))
+    section = Section(title, "simulator against real memory", [], _about(metadata, results))
     errors = pd.DataFrame([_errors(p) for p in pairs])
     if len(pairs) == 1:
         table = pairs[0].frame.reset_index()
@@ -157,9 +178,9 @@ def _lost(results: Iterable[Result]) -> list[str]:
 
 def comparisons(results: Iterable[Result]) -> list[Comparison]:
     """The results of both worlds, those of the same run together."""
-    groups: dict[tuple[Any, ...], tuple[list[Result], list[Result]]] = {}
+    groups: dict[Any, tuple[list[Result], list[Result]]] = {}
     for r in results:
-        key = tuple(getattr(r, name) for name in SAME_RUN)
+        key = r.extra.get("point") or tuple(getattr(r, name) for name in SAME_RUN)
         groups.setdefault(key, ([], []))[r.driver == "real"].append(r)
     found = []
     for sim, real in groups.values():

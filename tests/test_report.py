@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import edm_sim
-from edm_lab.report import comparisons, report, section
+from edm_lab.report import comparisons, report, section, together
 from edm_policy import EdmError, UsageError
 from edm_sim.sweep import save_table
 from edm_workload import Experiment, Result, synth
@@ -66,6 +66,20 @@ def test_many_comparisons_are_a_table_of_errors_with_a_summary(
         line.startswith("elapsed, s: mean absolute error 20.0%, worst 20.0%, 0% of 2 points")
         for line in found.summary
     )
+
+
+def test_parts_of_a_matrix_become_one_table(tmp_path: Path, both: list[Result]) -> None:
+    # Two points that differ in the network only, of which a Result knows nothing.
+    for number, runs in enumerate((both[:5], both[:5], both[5:])):
+        told = [replace(r, extra=r.extra | {"point": f"point {number}"}) for r in runs]
+        calibration = {"date": "today" if number < 2 else "another day"}
+        metadata = METADATA | {"matrix": [], "calibration": calibration, "command": f"no {number}"}
+        save(tmp_path / f"{number}.json", told, metadata)
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    assert [len(part) for part in together(files)] == [2, 1]
+    found = section(*files[:2])
+    assert found.title == "0.json, 1.json" and len(found.tables[0].rows) == 2
+    assert ("command", "no 0; no 1") in found.about
 
 
 def test_wrong_contents_are_said_first_of_all(tmp_path: Path, both: list[Result]) -> None:

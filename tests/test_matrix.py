@@ -1,0 +1,31 @@
+"""The matrix of experiments: what is in it, and its parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from edm_lab.matrix import part_of, points
+from edm_policy import UsageError
+from edm_workload import Experiment
+
+
+def test_the_matrix_has_evictors_workloads_memory_threads_stores_and_modes() -> None:
+    found = list(points(Experiment(), stores=["redis://127.0.0.1"]))
+    assert {e.policy.evict for e in found} >= {"lpet", "fifo", "s3fifo"}
+    assert len({e.workload.trace for e in found}) == 4
+    assert {e.memory.local for e in found} == {"25%", "50%"}
+    assert {e.workload.threads for e in found} == {1, 2}
+    assert {e.store.url for e in found} == {"mem:", "file:", "redis://127.0.0.1"}
+    assert {e.store.network for e in found} >= {"none", "rdma", "redis-loopback", "nvme"}
+    assert {e.run.faults for e in found} == {"upcall", "monitor"}
+    assert len(list(points(Experiment(), quick=True))) < 12
+
+
+def test_parts_are_the_matrix_and_no_point_twice() -> None:
+    everything = list(points(Experiment()))
+    parts = [part_of(everything, f"{k}/7") for k in range(1, 8)]
+    assert sorted(repr(e) for part in parts for e in part) == sorted(map(repr, everything))
+    assert all(len({e.policy.evict for e in part}) > 1 for part in parts)
+    for bad in ("0/3", "4/3", "x", "1/1000"):
+        with pytest.raises(UsageError, match="--part"):
+            part_of(everything, bad)
