@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edm_lab.compare_command import calibration_of, progress_line, say_calibration
+from edm_lab.compare import has_times
+from edm_lab.compare_command import (
+    TIMES_LEFT_OUT,
+    calibration_of,
+    progress_line,
+    say_calibration,
+)
 from edm_lab.tune import GOALS, Bound, Candidate, Tuned, tune
 from edm_lab.tune_space import KNOBS
 from edm_policy.errors import EdmError
@@ -88,6 +94,8 @@ def _tune(args: argparse.Namespace) -> int:
     if not args.simulate_only:
         say_calibration(calibration, experiment.sim.calibration)
     print(f"machine {metadata['machine_load']} before; seed {tuned.seed}")
+    if has_times(experiment):
+        print(TIMES_LEFT_OUT)
     write_toml(target, tuned, metadata, told)
     print(f"{target}: the winner")
     if args.output:
