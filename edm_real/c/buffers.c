@@ -4,7 +4,8 @@
  * A page that is IDLE or LEAVING has a buffer (`buffer_of`). A free buffer that was used has
  * memory behind it ("warm") and is taken first, the latest first, while it is in the caches.
  * Warm ones beyond `warm_most` are given back to the kernel in batches, the oldest first, by
- * one thread at a time, so that pages + EDM_DRAIN buffers are always enough.
+ * one thread at a time, so that pages + EDM_DRAIN buffers are always enough: with pages that are unmapped
+ * (that costs no TLB flush of its own), or when there are `slack` too many.
  */
 #define _GNU_SOURCE
 #include "region.h"
@@ -31,26 +32,30 @@ void edm_buffer_give(edm_region *r, uint32_t page) {
     if (r->buffer_of[page] != EDM_IN_STORE) s->warm[(s->warm_head + s->warm_n++) % s->count] = r->buffer_of[page];
 }
 
-uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers) {
+uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers, int rides) {
     struct edm_stash *s = &r->stash;
     uint32_t n = 0;
-    if (s->draining || s->warm_n < s->warm_most + EDM_DRAIN) return 0;
+    if (s->draining || s->warm_n < s->warm_most + (rides ? EDM_RIDE : s->slack)) return 0;
     s->draining = 1;
-    for (; n < EDM_DRAIN; n++, s->warm_n--) {
+    for (; n < EDM_DRAIN && s->warm_n > s->warm_most; n++, s->warm_n--) {
         buffers[n] = s->warm[s->warm_head];
         s->warm_head = (s->warm_head + 1) % s->count;
     }
+    edm_sort(buffers, n);
     return n;
 }
 
-void edm_buffers_drain(edm_region *r, uint32_t *buffers, uint32_t n) {
+void edm_buffers_drained(edm_region *r, const uint32_t *buffers, uint32_t n) {
     struct edm_stash *s = &r->stash;
-    if (!n) return;
-    edm_sort(buffers, n);
-    edm_forget(r, s->bytes, buffers, n);
-    edm_lock_take(&r->lock);
     for (uint32_t i = 0; i < n; i++) s->cold[s->cold_n++] = buffers[i];
-    s->draining = 0;
+    if (n) s->draining = 0;
+}
+
+void edm_buffers_drain(edm_region *r, const uint32_t *buffers, uint32_t n) {
+    if (!n) return;
+    edm_forget(r, NULL, 0, buffers, n);
+    edm_lock_take(&r->lock);
+    edm_buffers_drained(r, buffers, n);
     edm_lock_give(&r->lock);
 }
 
@@ -75,17 +80,18 @@ uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, u
     return runs;
 }
 
-void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n) {
-    struct iovec run[EDM_CMDS_MAX];
-    uint32_t runs = edm_runs(r, base, numbers, n, run);
+void edm_forget(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t *buffers, uint32_t m) {
+    struct iovec run[EDM_CMDS_MAX + EDM_DRAIN];
+    uint32_t runs = edm_runs(r, r->memory, pages, n, run);
+    runs += edm_runs(r, r->stash.bytes, buffers, m, run + runs);
     edm_spans *spans = r->spans;
     uint64_t mark = EDM_UNLIKELY(spans != NULL) ? edm_span_flush_begins(spans) : 0;
     /* One call, one TLB flush. Kernels before 6.13 refuse this advice, and say so at once; one that stops
      * midway (a locked range) says how far it came. */
     if (runs <= 1 || r->self < 0 ||
-        syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) != (long)((size_t)n << r->shift))
+        syscall(SYS_process_madvise, r->self, run, runs, MADV_DONTNEED, 0) != (long)((size_t)(n + m) << r->shift))
         for (uint32_t i = 0; i < runs; i++) madvise(run[i].iov_base, run[i].iov_len, MADV_DONTNEED);
-    if (EDM_UNLIKELY(spans != NULL)) edm_span_flush_ended(spans, base == r->memory ? n : 0, mark);
+    if (EDM_UNLIKELY(spans != NULL)) edm_span_flush_ended(spans, n, mark);
 }
 
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which) {

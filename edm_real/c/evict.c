@@ -25,6 +25,7 @@ enum { REFUSED_NS = 5000000, STEP = 8, PUT = 64, LOOK_NS = 25000, STEADY_NS = 50
 static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     uint64_t mark = edm_span_begin(r);
     uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
+    uint32_t surplus[EDM_DRAIN], surplus_n;
     int quick = !(r->store->caps & EDM_STORE_BLOCKING);
     for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < count; i++)
         if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
@@ -40,16 +41,18 @@ static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
             pages[n++] = c->page;
         }
     }
+    surplus_n = n + dropped ? edm_buffers_surplus(r, surplus, 1) : 0;
     edm_lock_give(&r->lock);
     edm_sort(pages, n);
     edm_sort(buffers, n);
     for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
     mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
-    edm_unmap(r, pages, buffers, n, clean, dropped);
-    mark = edm_span_begin(r);
-    /* Now, while the bytes are in the caches: a marked page is written back much later. */
-    for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(edm_buffer_at(r, buffers[i]), r->page_size);
-    if (n) edm_span_n(r, EDM_SPAN_SUM, n, mark);
+    edm_unmap(r, pages, buffers, n, clean, dropped, surplus, surplus_n);
+    if (surplus_n) {
+        edm_lock_take(&r->lock);
+        edm_buffers_drained(r, surplus, surplus_n);
+        edm_lock_give(&r->lock);
+    }
     EDM_COUNT(r, unmapped, n + dropped);
     EDM_COUNT(r, unmaps, 1);
 }
@@ -76,7 +79,7 @@ static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
             edm_buffer_give(r, c[i].page);
         }
     }
-    surplus_n = edm_buffers_surplus(r, surplus);
+    surplus_n = edm_buffers_surplus(r, surplus, 0);
     edm_lock_give(&r->lock);
     raise_all(r, c, n);
     edm_event_raise(&r->room);
@@ -131,7 +134,7 @@ static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
         /* A rescuer that is still copying from it gives it back instead: see conclude(). */
         if (buffer != 2 && edm_page_state(r->pager, c[i].page) != EDM_FETCHING) edm_buffer_give(r, c[i].page);
     }
-    surplus_n = edm_buffers_surplus(r, surplus);
+    surplus_n = edm_buffers_surplus(r, surplus, 0);
     edm_lock_give(&r->lock);
     raise_all(r, c, n);
     edm_event_raise(&r->room);

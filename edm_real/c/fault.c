@@ -101,7 +101,7 @@ static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
     else edm_installed(r->pager, page, edm_event_now(r));
     if (spare) {
         edm_buffer_give(r, page);
-        surplus_n = edm_buffers_surplus(r, surplus);
+        surplus_n = edm_buffers_surplus(r, surplus, 0);
     }
     edm_lock_give(&r->lock);
     edm_event_raise(edm_bucket_of(r, page));

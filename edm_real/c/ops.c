@@ -100,7 +100,7 @@ static void drop(edm_region *r, edm_cmds *cmds) {
         if (c->flags & EDM_F_COPY) io[held++] = (edm_store_io){.page = c->page};
     }
     edm_sort(mapped, n);
-    edm_forget(r, r->memory, mapped, n);
+    edm_forget(r, mapped, n, NULL, 0);
     if (held) r->store->ops->del(r->store, io, held, edm_now_ns() + r->deadline_ns); /* a stale copy harms nobody */
     edm_lock_take(&r->lock);
     for (uint32_t i = 0; i < cmds->n; i++) {

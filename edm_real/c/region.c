@@ -159,6 +159,7 @@ edm_region *edm_region_open(const edm_region_config *c, edm_store *store, char *
     if (r->handlers > EDM_HANDLERS_MAX) r->handlers = EDM_HANDLERS_MAX;
     r->deadline_ns = c->deadline_ns;
     r->stash.warm_most = c->policy.limit / 32 < EDM_WARM_MOST ? c->policy.limit / 32 : EDM_WARM_MOST;
+    r->stash.slack = r->stash.warm_most / 2 > EDM_DRAIN ? r->stash.warm_most / 2 : EDM_DRAIN;
     r->splices = c->page_size == 4096; /* a larger page may not fit a pipe */
     edm_pipes_open(r);
     r->uffd = r->stop_pipe[0] = r->stop_pipe[1] = r->log_fd = -1;

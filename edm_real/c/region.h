@@ -31,6 +31,7 @@ enum {
     EDM_PIPES = 3,
     EDM_WARM_MOST = 1024,   /* free buffers kept with memory behind them */
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
+    EDM_RIDE = 16,          /* so many are worth it when pages are unmapped anyway */
     EDM_DIRECT = 32,        /* evictions in a faulting thread's reclaim step */
     EDM_HANDLERS_MAX = 16,
     EDM_LOG_RECS = 4096
@@ -40,7 +41,7 @@ enum {
 struct edm_stash { /* see buffers.c; (lock) but for `bytes` */
     uint8_t *bytes;
     uint32_t *warm, *cold; /* free buffers: a ring, a stack */
-    uint32_t count, warm_head, warm_n, cold_n, fresh, warm_most;
+    uint32_t count, warm_head, warm_n, cold_n, fresh, warm_most, slack;
     int draining;
 };
 
@@ -146,19 +147,21 @@ void *edm_lpet_main(void *region);
 /* buffers.c */
 uint32_t edm_buffer_take(edm_region *r);                       /* (lock) */
 void edm_buffer_give(edm_region *r, uint32_t page);            /* (lock) the page's, if it has one */
-uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers); /* (lock) at most EDM_DRAIN, for edm_buffers_drain() */
-void edm_buffers_drain(edm_region *r, uint32_t *buffers, uint32_t n);
+/* (lock) Free buffers to be given back, EDM_DRAIN at most, sorted; 0: not so many. rides: edm_unmap() may do it. Then: */
+uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers, int rides);
+void edm_buffers_drain(edm_region *r, const uint32_t *buffers, uint32_t n);   /* either this */
+void edm_buffers_drained(edm_region *r, const uint32_t *buffers, uint32_t n); /* or edm_unmap(), and this (lock) */
 void edm_sort(uint32_t *numbers, uint32_t n);
 /* Sorted page or buffer numbers as runs of memory; how many (at most n). */
 uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n, struct iovec *run);
-void edm_forget(edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n); /* MADV_DONTNEED; sorted */
+void edm_forget(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t *buffers, uint32_t m); /* MADV_DONTNEED; sorted */
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which);
 void edm_scratch_give(edm_region *r, uint32_t which);
 
-/* unmap.c: the last bytes of pages[0..n) go to the buffers; these and clean[0..m) fault from now
- * on. pages and buffers sorted. */
+/* unmap.c: the last bytes of pages[0..n) go to the buffers, their checksums to stashed_sum; these and clean[0..m) fault from
+ * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, buffers and free sorted. */
 void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
-               uint32_t m);
+               uint32_t m, const uint32_t *free, uint32_t f);
 void edm_pipes_open(edm_region *r);
 void edm_pipes_close(edm_region *r);
 

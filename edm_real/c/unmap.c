@@ -15,11 +15,13 @@
 #define _GNU_SOURCE
 #include "region.h"
 
+#include "checksum.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/uio.h>
 
-enum { WANTED_BYTES = 1 << 20 };
+enum { WANTED_BYTES = 1 << 20, SOME = 32 };
 
 void edm_pipes_open(edm_region *r) {
     for (uint32_t i = 0; i < EDM_PIPES; i++) {
@@ -40,15 +42,22 @@ void edm_pipes_close(edm_region *r) {
             if (r->pipe[i].fd[end] >= 0) close(r->pipe[i].fd[end]);
 }
 
-static struct edm_pipe *take_pipe(edm_region *r) {
-    for (uint32_t i = 0; i < EDM_PIPES - 1; i++)
+static struct edm_pipe *try_pipe(edm_region *r) {
+    for (uint32_t i = 0; i < EDM_PIPES; i++)
         if (edm_lock_try(&r->pipe[i].lock)) return &r->pipe[i];
+    return NULL;
+}
+
+static struct edm_pipe *take_pipe(edm_region *r) {
+    struct edm_pipe *p = try_pipe(r);
+    if (p) return p;
     edm_lock_take(&r->pipe[EDM_PIPES - 1].lock);
     return &r->pipe[EDM_PIPES - 1];
 }
 
+/* The bytes of pages that are in the pipe. */
 static void read_buffers(edm_region *r, int fd, const uint32_t *buffers, uint32_t n) {
-    struct iovec run[EDM_CMDS_MAX];
+    struct iovec run[SOME];
     uint32_t runs = edm_runs(r, r->stash.bytes, buffers, n, run), at = 0;
     while (at < runs) { /* all the bytes are there: a short read is a detail of the pipe */
         ssize_t got = readv(fd, run + at, (int)(runs - at));
@@ -62,12 +71,37 @@ static void read_buffers(edm_region *r, int fd, const uint32_t *buffers, uint32_
     }
 }
 
+/* The checksums of what has just come into the buffers, while it is in the caches: a marked page is written back much
+ * later. */
+static void sum_buffers(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(edm_buffer_at(r, buffers[i]), r->page_size);
+}
+
+/* Some at a time, so that the caches still hold them when they are summed. */
+static void take_in(edm_region *r, int fd, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
+    uint64_t read = 0, sum = 0;
+    for (uint32_t i = 0, some; i < n; i += some) {
+        some = n - i < SOME ? n - i : SOME;
+        uint64_t begin = edm_span_begin(r);
+        read_buffers(r, fd, buffers + i, some);
+        uint64_t middle = edm_span_begin(r);
+        sum_buffers(r, pages + i, buffers + i, some);
+        read += middle - begin;
+        sum += edm_span_begin(r) - middle;
+    }
+    edm_span_n(r, EDM_SPAN_READ, n, edm_span_begin(r) - read);
+    edm_span_n(r, EDM_SPAN_SUM, n, edm_span_begin(r) - sum);
+}
+
 /* How many of the pages, from the first on, the pipe took; 0: refused, errno says why. */
 static uint32_t fill_pipe(edm_region *r, struct edm_pipe *p, const uint32_t *pages, uint32_t n) {
     struct iovec run[EDM_CMDS_MAX];
+    uint64_t mark = edm_span_begin(r);
     uint32_t most = p->bytes >> r->shift;
     ssize_t taken = vmsplice(p->fd[1], run, edm_runs(r, r->memory, pages, n < most ? n : most, run), 0);
-    return taken > 0 ? (uint32_t)((size_t)taken >> r->shift) : 0;
+    if (taken <= 0) return 0;
+    edm_span_n(r, EDM_SPAN_SPLICE, (uint32_t)((size_t)taken >> r->shift), mark);
+    return (uint32_t)((size_t)taken >> r->shift);
 }
 
 static void by_protection(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
@@ -75,58 +109,64 @@ static void by_protection(edm_region *r, const uint32_t *pages, const uint32_t *
     uint32_t runs = edm_runs(r, r->memory, pages, n, run);
     for (uint32_t i = 0; i < runs; i++) edm_uffd_protect(r->uffd, run[i].iov_base, run[i].iov_len, 1, 0);
     for (uint32_t i = 0; i < n; i++) memcpy(edm_buffer_at(r, buffers[i]), edm_at(r, pages[i]), r->page_size);
-    edm_forget(r, r->memory, pages, n);
+    sum_buffers(r, pages, buffers, n);
+    edm_forget(r, pages, n, NULL, 0);
 }
 
-/* Unmaps pages[0..n) and clean[0..m) with one call. */
-static void forget_both(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t *clean, uint32_t m) {
-    uint32_t both[EDM_CMDS_MAX];
-    if (m) {
-        for (uint32_t i = 0; i < n; i++) both[i] = pages[i];
-        for (uint32_t i = 0; i < m; i++) both[n + i] = clean[i];
-        edm_sort(both, n + m);
-        pages = both;
+/* What goes with the next call that unmaps: clean pages, and buffers nobody needs. */
+struct riders {
+    const uint32_t *clean, *free;
+    uint32_t clean_n, free_n;
+};
+
+static void forget_with(edm_region *r, const uint32_t *pages, uint32_t n, struct riders *with) {
+    uint32_t both[EDM_CMDS_MAX], m = with->clean_n;
+    for (uint32_t i = 0; m && i < n; i++) both[i] = pages[i];
+    for (uint32_t i = 0; i < m; i++) both[n + i] = with->clean[i];
+    if (m) edm_sort(both, n + m);
+    edm_forget(r, m ? both : pages, n + m, with->free, with->free_n);
+    *with = (struct riders){0};
+}
+
+/* The next pages through one pipe, or two, in one call that unmaps them. How many; 0: refused, errno says why. */
+static uint32_t through_pipes(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, struct riders *with) {
+    struct edm_pipe *p = take_pipe(r), *more = NULL;
+    uint32_t first = p->fd[1] < 0 ? (errno = EBADF, 0) : fill_pipe(r, p, pages, n), second = 0;
+    if (first && first < n) more = try_pipe(r);
+    if (more && more->fd[1] >= 0) second = fill_pipe(r, more, pages + first, n - first);
+    if (first) {
+        forget_with(r, pages, first + second, with);
+        take_in(r, p->fd[0], pages, buffers, first);
     }
-    if (n + m) edm_forget(r, r->memory, pages, n + m);
+    edm_lock_give(&p->lock);
+    if (second) take_in(r, more->fd[0], pages + first, buffers + first, second);
+    if (more) edm_lock_give(&more->lock);
+    return first + second;
 }
 
-/* How many pages it did, clean ones with the first of them; fewer than n: splicing is not to be
- * had here (a sandbox). */
-static uint32_t by_pipe(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n,
-                        const uint32_t *clean, uint32_t m) {
-    struct edm_pipe *p = take_pipe(r);
+/* How many pages it did; fewer than n: splicing is not to be had here (a sandbox). */
+static uint32_t by_pipe(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, struct riders *with) {
     uint32_t done = 0;
     while (done < n) {
-        uint64_t mark = edm_span_begin(r);
-        uint32_t part = p->fd[1] < 0 ? 0 : fill_pipe(r, p, pages + done, n - done);
-        if (part) {
-            edm_span_n(r, EDM_SPAN_SPLICE, part, mark);
-            forget_both(r, pages + done, part, clean, m);
-            m = 0;
-            mark = edm_span_begin(r);
-            read_buffers(r, p->fd[0], buffers + done, part);
-            edm_span_n(r, EDM_SPAN_READ, part, mark);
-        } else if (p->fd[1] >= 0 && errno == EFAULT) { /* the program gave this page back behind our back: zeros */
+        uint32_t part = through_pipes(r, pages + done, buffers + done, n - done, with);
+        if (!part && errno != EFAULT) break;
+        if (!part) { /* the program gave this page back behind our back: zeros */
             memset(edm_buffer_at(r, buffers[done]), 0, r->page_size);
-            part = 1;
-        } else {
-            break;
+            sum_buffers(r, pages + done, buffers + done, part = 1);
         }
         done += part;
     }
-    edm_lock_give(&p->lock);
-    forget_both(r, NULL, 0, clean, m);
     return done;
 }
 
 void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
-               uint32_t m) {
+               uint32_t m, const uint32_t *free, uint32_t f) {
+    struct riders with = {clean, free, m, f};
     uint32_t done = 0;
     if (r->splices && n) {
-        done = by_pipe(r, pages, buffers, n, clean, m);
-        m = 0;
+        done = by_pipe(r, pages, buffers, n, &with);
         if (done < n) r->splices = 0;
     }
-    forget_both(r, NULL, 0, clean, m);
+    if (with.clean_n + with.free_n) forget_with(r, NULL, 0, &with);
     if (done < n) by_protection(r, pages + done, buffers + done, n - done);
 }
