@@ -8,18 +8,52 @@ a quiet machine.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edm_lab.compare import AGAIN
 from edm_policy import load_log, replay, save_log
 
 pytestmark = pytest.mark.uffd
 BOUNDS = json.loads(Path(__file__).with_name("fidelity.json").read_text())
 SIZE = ["--pages", "8192", "--refs", "60000"]
+COUNTS = ("faults", "evictions", "writebacks")
+REPEATS, TRIES = 3, 3
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far the simulator is off in a count."""
+
+    sim: float
+    real: list[float]
+
+    @property
+    def relative(self) -> float:
+        """Of the real runs' median."""
+        return abs(self.sim / float(np.median(self.real)) - 1)
+
+    @property
+    def repeat(self) -> float:
+        """Half the real runs' spread over their median."""
+        return float(np.ptp(self.real) / 2 / np.median(self.real))
+
+    def is_within(self, bound: float) -> bool:
+        return self.relative <= max(bound, 2 * self.repeat)
+
+
+class Elapsed(Error):
+    """How far it is off in time."""
+
+    def is_within(self, bound: float) -> bool:
+        bound = max(bound, BOUNDS["elapsed_grossly"])
+        return self.relative <= max(bound, BOUNDS["elapsed_over_repeat"] * self.repeat)
 
 
 def command(*args: str, code: int = 0, timeout: float = 300) -> str:
@@ -50,31 +84,39 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_model_is_no_worse_than_it_was(
     calibration: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    out = tmp_path / "out.json"
+    """A model that is worse is so each time; a run that the machine disturbed is not."""
+    for _ in range(TRIES):
+        errors, loaded, told = compared(calibration, tmp_path, options)
+        bound = BOUNDS["counts_of_threads" if "--threads" in options else "counts"]
+        if all(error.is_within(bound) for error in errors.values()):
+            return
+    assert loaded, told  # LPET had no core of its own: the model's figures are of one that has
+    bound = BOUNDS["counts_when_loaded"]
+    assert all(errors[name].is_within(bound) for name in COUNTS), told
+
+
+def compared(
+    calibration: Path, folder: Path, options: list[str]
+) -> tuple[dict[str, Error], bool, str]:
+    """(errors of the counts, and of elapsed_s where the calibration is good for times; whether
+    other programs took a core away in spite of repeats; what the command said)."""
+    out = folder / "out.json"
     said = command(
-        *("edm_lab", "compare", *options, *SIZE, "--repeats", "3", "-o", str(out)),
-        *("--calibration", str(calibration), "--plot", str(tmp_path / "plot.png")),
+        *("edm_lab", "compare", *options, *SIZE, "--repeats", str(REPEATS), "-o", str(out)),
+        *("--calibration", str(calibration), "--plot", str(folder / "plot.png")),
     )
     assert "where the time went" in said and str(calibration) in said
-    assert (tmp_path / "plot.png").stat().st_size > 5000
+    assert (folder / "plot.png").stat().st_size > 5000
     runs = json.loads(out.read_text())["results"]
     sim = [r for r in runs if r["driver"] == "sim"]
     real = [r for r in runs if r["driver"] == "real"]
-    assert len(sim) == 1 and len(real) == 3 and all(r["verified"] for r in real)
-    for name in ("faults", "evictions", "writebacks"):
-        values = np.array([r[name] for r in real], float)
-        spread = np.ptp(values) / 2
-        error = abs(sim[0][name] - np.median(values))
-        bound = BOUNDS["counts_of_threads" if "--threads" in options else "counts"]
-        assert error <= max(bound * np.median(values), 2 * spread), (name, values)
-    elapsed = np.array([r["elapsed_s"] for r in real])
-    error = abs(sim[0]["elapsed_s"] / np.median(elapsed) - 1)
-    repeat = np.ptp(elapsed) / 2 / np.median(elapsed)
+    assert len(sim) == 1 and len(real) == REPEATS and all(r["verified"] for r in real)
+    errors = {name: Error(sim[0][name], [r[name] for r in real]) for name in COUNTS}
     others = json.loads(calibration.read_text())["metadata"]["others"]
-    if others > BOUNDS["others"]:
-        return  # other programs took the cores while it was calibrated: times mean nothing
-    bound = max(BOUNDS["elapsed_grossly"], BOUNDS["elapsed_over_repeat"] * repeat)
-    assert error <= bound, f"elapsed {error:.0%} off, repeat error {repeat:.0%}"
+    if others <= BOUNDS["others"]:  # else others took the cores: times mean nothing
+        errors["elapsed_s"] = Elapsed(sim[0]["elapsed_s"], [r["elapsed_s"] for r in real])
+    again = re.search(r"(\d+) disturbed ones made again", said)
+    return errors, again is not None and int(again[1]) >= AGAIN * REPEATS, said
 
 
 def test_the_log_of_eight_threads_replays_to_the_same_commands(tmp_path: Path) -> None:
