@@ -11,11 +11,15 @@ python=$(realpath -s "${2:-.venv/bin/python}")
 shift; [ $# -eq 0 ] || shift
 copy=build/sanitize-$kind
 mkdir -p "$copy"
-git ls-files -z --cached --others --exclude-standard 'edm_*' tests setup.py pyproject.toml README.md LICENSE |
+git ls-files -z --cached --others --exclude-standard 'edm_*' tests setup.py pyproject.toml README.md LICENSE \
+    docs/write-a-store.md |
     xargs -0 cp -u --parents -t "$copy"
 cd "$copy"
 rm -f report.*
-EDM_SANITIZE=$kind "$python" setup.py -q build_ext -i -f >build.log 2>&1 || { tail -20 build.log; exit 1; }
+if [ ! -e .built ] || [ -n "$(find edm_* setup.py -newer .built \( -path '*/c/*' -o -name '_build*.py' -o -name '*.h' \) -print -quit)" ]; then
+    EDM_SANITIZE=$kind "$python" setup.py -q build_ext -i -f >build.log 2>&1 || { tail -20 build.log; exit 1; }
+    touch .built
+fi
 case $kind in
 thread) library=$(gcc -print-file-name=libtsan.so) ;;
 *) library=$(gcc -print-file-name=libasan.so) ;;
@@ -31,7 +35,7 @@ run() {
 }
 set +e
 failed=0
-run tests/test_store*.py tests/test_stress.py tests/test_faulty_stores.py "$@"
+run tests/test_store*.py tests/test_redis_failures.py tests/test_stress.py tests/test_faulty_stores.py "$@"
 TSAN_OPTIONS="$TSAN_OPTIONS report_signal_unsafe=0" # the hook of these tests is Python, inside of the handler
 run tests/test_races.py "$@"
 if ls report.* >/dev/null 2>&1; then
