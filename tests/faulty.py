@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,13 @@ from edm_real._core import ffi, lib
 
 import edm_real.region
 from edm_real import Region
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.compiled import ROOT, shared_library
 
 
 def _compiled() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
-        out = f"{folder}/faulty.so"
         source = ROOT / "tests" / "faulty_store.c"
-        flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-        plain = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # a sanitizer's
-        subprocess.run(
-            ["gcc", *flags, f"-I{ROOT}/edm_real/c", str(source), "-o", out], check=True, env=plain
-        )
-        made = ctypes.CDLL(out)
+        made = ctypes.CDLL(str(shared_library(source, Path(folder) / "faulty.so")))
     made.faulty_open.restype = ctypes.c_void_p
     return made
 

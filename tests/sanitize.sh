@@ -27,7 +27,7 @@ esac
 export TSAN_OPTIONS="log_path=report suppressions=$PWD/tests/tsan.supp handle_sigbus=0 handle_segv=0"
 export ASAN_OPTIONS="log_path=report detect_leaks=0 handle_sigbus=0 handle_segv=0"
 export UBSAN_OPTIONS=print_stacktrace=1 # it ends the process instead, see _build.py
-export PYTHONMALLOC=malloc EDM_STRESS_SECONDS="${EDM_STRESS_SECONDS:-20}"
+export EDM_SANITIZE=$kind PYTHONMALLOC=malloc EDM_STRESS_SECONDS="${EDM_STRESS_SECONDS:-20}"
 run() {
     LD_PRELOAD=$library "$python" -m pytest -p no:cacheprovider "$@"
     got=$?

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +14,8 @@ from edm_real._core import ffi, lib
 from numpy.typing import NDArray
 
 from edm_real.store_url import resolved
+from tests.compiled import ROOT, shared_library
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = 4096
 UNTOUCHED = 0xA5
 Pages = NDArray[np.uint8]
@@ -110,12 +108,9 @@ class _Kind(ctypes.Structure):
 def example(folder: Path, pages: int = 64, rest: str = "") -> Store:
     """The store that docs/write-a-store.md shows, compiled from there."""
     (code,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/write-a-store.md").read_text(), re.S)
-    source, library = folder / "store_heap.c", folder / "store_heap.so"
+    source = folder / "store_heap.c"
     source.write_text(code)
-    warnings = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
-    command = ["gcc", *warnings, "-shared", "-fPIC", "-I", str(ROOT / "edm_real/c")]
-    plain = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # a sanitizer's
-    subprocess.run([*command, str(source), "-o", str(library)], check=True, env=plain)
+    library = shared_library(source, folder / "store_heap.so")
     kind = _Kind.in_dll(ctypes.CDLL(str(library)), "edm_store_heap")
     why = ctypes.create_string_buffer(512)
     raw = kind.open(rest.encode(), PAGE, pages, why, 512)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.child import HEAD, ROOT, passes, run
+from tests.child import HEAD, passes, run
+from tests.compiled import ROOT, shared_library
 
 pytestmark = pytest.mark.uffd
 LACKS = (
@@ -27,12 +28,8 @@ BOTH = pytest.mark.parametrize("faults", ["upcall", "monitor"])
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("old") / "old_kernel.so"
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    source = ROOT / "tests" / "old_kernel.c"
-    build = ["gcc", *flags, f"-I{ROOT}/edm_real/c", str(source), "-o", str(out)]
-    subprocess.run(build, check=True)
-    return out
+    folder = tmp_path_factory.mktemp("old")
+    return shared_library(ROOT / "tests" / "old_kernel.c", folder / "old_kernel.so")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.child import ROOT
+from tests.compiled import ROOT, shared_library
 
 pytestmark = pytest.mark.uffd
 
@@ -174,10 +174,7 @@ def test_wrong_requests_are_one_line(program: str, tmp_path: Path) -> None:
 
 
 def test_without_a_full_userfaultfd_it_is_refused_with_77(tmp_path: Path) -> None:
-    library = tmp_path / "old_kernel.so"
-    source = ROOT / "tests" / "old_kernel.c"
-    build = ["gcc", "-std=gnu11", "-shared", "-fPIC", f"-I{ROOT}/edm_real/c"]
-    subprocess.run([*build, str(source), "-o", str(library)], check=True)
+    library = shared_library(ROOT / "tests" / "old_kernel.c", tmp_path / "old_kernel.so")
     done = paged("true", env={"LD_PRELOAD": str(library), "EDM_OLD_KERNEL": "kernel"})
     assert done.returncode == 77 and "full userfaultfd" in done.stderr, done
     assert done.stderr.count("\n") == 1, done.stderr
