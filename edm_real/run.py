@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -79,15 +80,19 @@ def run(
                 values = replay()
                 region.log_to(None)
                 _save(log, region, records, workload)
-        store_stats = region.stats()["store_stats"]
+        stats = region.stats()
         spent = components_s(region.spans()) if components else None
     if lost := values["extra"]["lost"]:
-        raise EdmError(
-            f"{lost} references found no room in local memory until the deadline: store "
-            f"{region.store_url} refused pages, or evictor {policy.evict} chose none"
-        )
+        why = f"evictor {policy.evict} chose none; give another one"
+        if stats["failed_writebacks"]:
+            cause = os.strerror(-stats["writeback_error"])
+            why = (
+                f"store {region.store_url} refused pages: {cause}; "
+                "make room there, or keep more here (--local)"
+            )
+        raise EdmError(f"{lost} references found no room in local memory until the deadline: {why}")
     extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
-    extra["store_stats"] = store_stats
+    extra["store_stats"] = stats["store_stats"]
     if spent:
         extra["components_s"] = spent
     values |= {"workload": workload.trace, "evict": policy.evict, "prefetch": policy.prefetch}

@@ -38,3 +38,24 @@ def test_a_full_store_keeps_pages_in_local_memory() -> None:
             del a
         """
     )
+
+
+@pytest.mark.uffd
+def test_a_replay_over_a_full_store_ends_with_its_reason_and_the_fix() -> None:
+    passes(
+        """
+        from functools import partial
+        from edm_real import run
+        from edm_real.region import ReplayRegion
+        from edm_workload import Experiment
+        run.__globals__["ReplayRegion"] = partial(ReplayRegion, deadline_s=0.2)
+        try:
+            run(Experiment.from_options(trace="uniform", pages=512, refs=3000, local="25%",
+                                        store="mem:?cap=64KiB"))
+        except EdmError as e:
+            says = "store mem:?cap=64KiB refused pages: No space left on device; make room there"
+            assert says in str(e) and "\\n" not in str(e), e
+        else:
+            raise SystemExit("a full store went unseen")
+        """
+    )
