@@ -36,7 +36,7 @@ def config(evict, limit=50, **more):
     (Fifo, "fifo", "exact"),
     (Fifo, "fifo", "idle"),
     (Lru, "lru", "exact"),
-    (SecondChance, "lpet", "idle"),
+    (SecondChance, "lpet:adapt=0", "idle"),
 ])
 def test_python_twin_decides_as_the_native_policy(refs, mine, twin, observe):
     assert first_difference(mine, twin, refs, 50, observe) is None
