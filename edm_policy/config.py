@@ -17,14 +17,16 @@ from edm_policy.errors import UsageError
 DIRTY: tuple[str, ...] = ("exact", "always")
 
 
-def watermarks(limit: int) -> tuple[int, int]:
-    """The default (low, high) for a limit of `limit` pages.
+def watermarks(limit: int, pages: int) -> tuple[int, int]:
+    """The default (low, high) for a region of `pages` pages and a limit of `limit`.
 
     The gap is what LPET frees at one go and the head start it has on the faults: a
     64th of the limit, 256 pages at most, so that nearly the whole budget is used. (On real
     memory each go interrupts the faulting threads once: below a hundredth of the faults it
-    does not show in their p99.)
+    does not show in their p99.) Where all pages have room nothing ever leaves.
     """
+    if limit >= pages:
+        return limit - 1, limit
     gap = max(1, min(256, limit // 64))
     high = max(1, limit - gap)
     return max(0, high - gap), high
@@ -137,7 +139,7 @@ class PolicyConfig:
 
     def resolved(self, offered: str = "exact") -> PolicyConfig:
         """All of it settled: watermarks filled in, observation chosen and checked."""
-        low, high = watermarks(self.limit)
+        low, high = watermarks(self.limit, self.pages)
         if self.high is not None:
             high = self.high
             low = min(low, max(0, high - 1))

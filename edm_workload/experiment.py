@@ -246,7 +246,7 @@ class Experiment:
         if limit > pages:
             # More local memory than there is to page: a run with everything local.
             limit = pages
-        low, high = watermarks(limit)
+        low, high = watermarks(limit, pages)
         if policy.high is not None:
             high = parse_pages(policy.high, limit, "high")
             low = min(low, max(0, high - 1))

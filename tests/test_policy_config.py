@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edm_policy import Pager, PolicyConfig, UsageError, evictors, prefetchers, watermarks
@@ -13,9 +14,19 @@ def config(**more: object) -> PolicyConfig:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 64, 128, 1000, 10**6])
 def test_default_watermarks_keep_their_order(limit: int) -> None:
-    low, high = watermarks(limit)
+    low, high = watermarks(limit, limit + 1)
     assert 0 <= low < high <= limit
     assert limit - low <= 512
+
+
+@pytest.mark.parametrize("prefetch", ["none", "nextn"])
+def test_where_all_pages_have_room_none_leaves(prefetch: str) -> None:
+    pager = Pager(PolicyConfig(pages=256, limit=256, prefetch=prefetch))
+    for page in range(256):
+        pager.adopt(page)
+    page = np.tile(np.arange(256, dtype=np.uint32), 3)
+    assert pager.run_classic(page) <= 256
+    assert pager.resident == 256 and pager.stats()["wakes"] == 0
 
 
 def test_observation_is_what_real_memory_can_show_unless_the_evictor_needs_more() -> None:

@@ -348,6 +348,29 @@ def test_flush_evict_discard_resize() -> None:
     )
 
 
+@pytest.mark.parametrize("faults", ["upcall", "monitor"])
+def test_where_all_pages_have_room_none_leaves(faults: str) -> None:
+    passes(
+        """
+        import time
+        with Region(256, local="100%", faults=sys.argv[1], prefetch="nextn") as r:
+            a = r.array(np.uint64, (256, 512))
+            a[:, 3] = np.arange(256)
+            assert a[:, 3].sum() == 255 * 128
+            s = r.stats()
+            assert (s["resident"], s["wakes"], s["evictions"]) == (256, 0, 0), s
+            r.resize(local=128)
+            give_up = time.monotonic() + 10
+            while r.stats()["resident"] > 128 and time.monotonic() < give_up:
+                time.sleep(0.01)
+            assert r.stats()["resident"] <= 128, r.stats()
+            assert (a[:, 3] == np.arange(256)).all() and r.check()
+            del a
+        """,
+        faults,
+    )
+
+
 def test_a_second_read_only_pass_writes_nothing_back() -> None:
     passes(
         """

@@ -43,7 +43,7 @@ def test_watermarks_come_from_the_policy_layer():
     from edm_policy.config import watermarks
 
     sizes = Experiment.from_options(pages=10_000, local="10%").resolve()
-    assert sizes.limit == 1000 and (sizes.low, sizes.high) == watermarks(1000)
+    assert sizes.limit == 1000 and (sizes.low, sizes.high) == watermarks(1000, 10_000)
 
 
 def test_watermarks_as_given():
