@@ -123,6 +123,44 @@ def test_a_marker_is_in_the_stash_until_it_is_touched():
     assert pager.stats()["prefetch_mark_hits"] == 1
 
 
+def writes_back(writes):
+    """Stats and misses of two windows' and more worth of a stream whose k-th reference is a write
+    where writes[k % len(writes)] is 1."""
+    pager = Pager(PolicyConfig(PAGES, LIMIT, prefetch="nextn", evict="fifo", observe="faults"))
+    for k in range(PAGES):
+        pager.adopt(k)
+    pager.run_classic(SEQUENTIAL, np.resize(np.array(writes, np.uint8), PAGES))
+    assert pager.check()
+    return pager.stats()
+
+
+def test_a_stream_of_writes_takes_no_fault_for_each_first_write():
+    stats = writes_back([1])
+    assert stats["write_faults"] < 16, "pages fetched ahead were write-protected"
+    assert stats["writebacks"] + LIMIT >= PAGES - 32, "a page that was written counts as clean"
+
+
+@pytest.mark.parametrize("writes", [[0], [0, 0, 0, 1]])
+def test_a_stream_that_reads_is_fetched_clean(writes):
+    stats = writes_back(writes)
+    assert stats["writebacks"] <= PAGES * sum(writes) // len(writes)
+    assert stats["faults"] < PAGES * (sum(writes) / len(writes) + 0.1)
+
+
+def test_random_writes_do_not_look_like_runs():
+    """That a page fetched for nothing was of no use is not seen while it is mapped; its use is, where
+    that is a write. Learning from such pages would find every guess a good one."""
+    page = scattered(60_000)
+    for evict, observe in (("fifo", "faults"), ("lpet", "idle")):
+        pager = Pager(
+            PolicyConfig(PAGES, PAGES // 4, prefetch="nextn", evict=evict, observe=observe)
+        )
+        for k in range(PAGES):
+            pager.adopt(k)
+        pager.run_classic(page, np.ones(len(page), np.uint8))
+        assert pager.stats()["prefetches"] < len(page) / 50
+
+
 def test_lpet_makes_room_for_the_next_window_and_takes_it_back():
     page = np.concatenate([SEQUENTIAL[:2000], scattered(3000)])
     pager, _ = run("nextn", page[:2000], observe="faults", evict="fifo")

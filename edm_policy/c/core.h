@@ -15,7 +15,7 @@
 #define EDM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define EDM_NO_PAGE UINT32_MAX
 
-enum { EDM_PARAMS_MAX = 8, EDM_QUIET_MAX = 16 };
+enum { EDM_PARAMS_MAX = 8, EDM_QUIET_MAX = 16, EDM_WRITES = 4 };
 
 typedef struct edm_param_set {
     char name[EDM_NAME_MAX]; /* "name:key=value", cut at each ':' */
@@ -36,6 +36,7 @@ struct edm_pager {
     uint32_t answer_most; /* commands the answer of the reclaim under way may have */
     uint32_t passed;      /* pages in somebody's hands that this reclaim passed over */
     uint8_t observe, dirty_always, lpet_awake, in_session;
+    uint8_t writes;       /* faults in a row that looked ahead and were writes, EDM_WRITES at most */
     uint8_t stopped;      /* edm_stop(): the loop under way ends at the next reference */
     uint64_t now;
     uint64_t position;    /* index of the reference under way (edm_set_position, the loops) */

@@ -79,12 +79,17 @@ static int prefetch(edm_pager *p, uint32_t page, uint8_t flags) {
     edm_move(p, page, EDM_FETCHING);
     set(p, page, EDM_PREFETCHED);
     if (flags & EDM_F_IDLE) set(p, page, EDM_HELD); /* and not PENDING: on its way to the stash */
+    if (flags & EDM_F_WRITE) set(p, page, EDM_DIRTY);
     p->stats.prefetches++;
     emit(p, EDM_PREFETCH, page, flags | (p->dirty_always ? EDM_F_WRITE : 0));
     return 1;
 }
 
-int edm_prefetch(edm_pager *p, uint32_t page) { return prefetch(p, page, 0); }
+/* Where all that is wanted is written, so will this page be: called dirty now, it saves the program the
+ * fault of its first write, and costs a write-back where the guess is wrong. */
+int edm_prefetch(edm_pager *p, uint32_t page) {
+    return prefetch(p, page, p->writes == EDM_WRITES && !p->dirty_always ? EDM_F_WRITE : 0);
+}
 
 int edm_prefetch_marked(edm_pager *p, uint32_t page) {
     int given = prefetch(p, page, EDM_F_IDLE);
@@ -93,8 +98,12 @@ int edm_prefetch_marked(edm_pager *p, uint32_t page) {
 }
 
 /* Room for the next window: LPET keeps as many pages free as the last window wished for, a quarter of
- * the limit at most. It shrinks by an eighth with each fault that wishes for less. */
+ * the limit at most. It shrinks by an eighth with each fault that wishes for less. Where all pages have
+ * room, so has the window. */
+static int all_have_room(const edm_pager *p) { return p->high >= p->pages; }
+
 static uint32_t high_now(const edm_pager *p) {
+    if (all_have_room(p)) return p->high;
     uint32_t most = p->limit / 4, room = p->room < most ? p->room : most;
     return p->limit - room < p->high ? p->limit - room : p->high;
 }
@@ -109,7 +118,7 @@ static uint32_t low_now(const edm_pager *p) {
 /* `here`: pages to judge by. `busy`: pages this answer takes in hand, which LPET cannot choose; when they
  * are more than the low watermark it could not come to an end, and is woken by a later fault. */
 static void wake_if_high(edm_pager *p, uint32_t here, uint32_t busy) {
-    if (p->lpet_awake || here < high_now(p) || busy > low_now(p)) return;
+    if (p->lpet_awake || all_have_room(p) || here < high_now(p) || busy > low_now(p)) return;
     p->lpet_awake = 1;
     p->stats.wakes++;
     emit(p, EDM_WAKE_LPET, 0, 0);
@@ -118,6 +127,7 @@ static void wake_if_high(edm_pager *p, uint32_t here, uint32_t busy) {
 /* The prefetcher's turn, after the verdict on a miss or on the first use of a page of its own. */
 static void look_ahead(edm_pager *p, uint32_t page, int write) {
     p->wished = 0;
+    p->writes = write ? p->writes + (p->writes < EDM_WRITES) : 0;
     if (EDM_LIKELY(!p->quiet_n) || !edm_quiet(p, page)) p->pf->fault(p, page, write);
     p->room = p->wished >= p->room ? p->wished : p->room - (p->room + 7) / 8;
     if (p->wished) wake_if_high(p, p->lspt - p->leaving, p->out->n);

@@ -10,6 +10,12 @@ EDM_INLINE int edm_prefetch_was_hit(const edm_pager *p) {
     return verdict != EDM_FETCH && verdict != EDM_ZERO_FILL;
 }
 
+/* Is the use one that was seen only because it was a write? A mapped page's other uses are not, and it
+ * leaves unseen where it had none: counting these would find every guess a good one. */
+EDM_INLINE int edm_prefetch_by_write(const edm_pager *p) {
+    return p->out && p->out->n && p->out->c[0].op == EDM_ALLOW_WRITE;
+}
+
 /* Is the page here, or on its way? */
 EDM_INLINE int edm_prefetch_here(const edm_pager *p, int64_t page) {
     return edm_in_lspt(edm_state_of(p, (uint32_t)page));

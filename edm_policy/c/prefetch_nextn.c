@@ -17,8 +17,9 @@
  * Departs from the kernel: the first miss of the region starts no window; growth is always by two;
  * `min` pages must be here before a miss (2 there), or much of a region that is a quarter
  * resident would look like runs. Of random accesses still one miss in 256 would, and what that
- * brings makes more of it look so: each page that leaves unused asks for a page more, four times
- * `min` at most, and each one used for one less.
+ * brings makes more of it look so: each page that leaves unused asks for twice as many, four times
+ * `min` at most, and each one used for one less. (One seen unused stands for a window: of the pages
+ * that leave while mapped nobody knows.)
  */
 #include "prefetch.h"
 
@@ -77,7 +78,7 @@ static void fault(edm_pager *p, uint32_t page, int write) {
         begin = page;
     } else if (follows) {
         from = begin = page + 1;
-    } else if (edm_prefetch_was_hit(p)) {
+    } else if (edm_prefetch_was_hit(p) && !edm_prefetch_by_write(p)) {
         from = first_gap(p, s, page);
         begin = page;
         s->width = from - page;
@@ -96,13 +97,13 @@ static void fault(edm_pager *p, uint32_t page, int write) {
 static void used(edm_pager *p, uint32_t page) {
     struct nextn *s = p->pf_mem;
     (void)page;
-    s->before -= s->before > s->min;
+    if (!edm_prefetch_by_write(p)) s->before -= s->before > s->min;
 }
 
 static void unused(edm_pager *p, uint32_t page) {
     struct nextn *s = p->pf_mem;
     (void)page;
-    s->before += s->before < 4 * s->min;
+    s->before = s->before < 2 * s->min ? s->before * 2 : 4 * s->min;
     shrink(s);
 }
 

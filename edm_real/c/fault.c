@@ -114,10 +114,9 @@ static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
 /* A batch of prefetched pages on its way: markers go into the stash, the others are mapped. */
 struct wishes {
     uint32_t n;
-    int writable;
     edm_store_io io[EDM_SCRATCH_PAGES];
     int32_t error[EDM_SCRATCH_PAGES];
-    uint8_t marker[EDM_SCRATCH_PAGES];
+    uint8_t marker[EDM_SCRATCH_PAGES], writable[EDM_SCRATCH_PAGES];
 };
 
 /* Takes the next PREFETCH commands of c[*i .. n); their bytes will be at `scratch`, or in a buffer. */
@@ -128,7 +127,7 @@ static void gather(edm_region *r, const edm_cmd *c, uint32_t n, uint32_t *i, uin
         if (c[*i].op != EDM_PREFETCH) continue;
         void *to = scratch + ((size_t)w->n << r->shift);
         w->marker[w->n] = (c[*i].flags & EDM_F_IDLE) != 0;
-        w->writable = c[*i].flags & EDM_F_WRITE;
+        w->writable[w->n] = (c[*i].flags & EDM_F_WRITE) != 0;
         if (w->marker[w->n]) {
             r->buffer_of[c[*i].page] = edm_buffer_take(r);
             to = edm_stashed(r, c[*i].page);
@@ -143,11 +142,12 @@ static void install(edm_region *r, struct wishes *w) {
     for (uint32_t i = 0, run; i < w->n; i += run) {
         run = 1;
         if (w->error[i] || w->marker[i]) continue;
-        while (i + run < w->n && !w->error[i + run] && !w->marker[i + run] && w->io[i + run].page == w->io[i].page + run)
+        while (i + run < w->n && !w->error[i + run] && !w->marker[i + run] && w->writable[i + run] == w->writable[i] &&
+               w->io[i + run].page == w->io[i].page + run)
             run++;
         uint32_t page = (uint32_t)w->io[i].page;
         edm_hook(r, EDM_AT_INSTALL, page);
-        int failed = edm_uffd_copy(r->uffd, edm_at(r, page), w->io[i].data, (size_t)run << r->shift, copy_flags(w->writable));
+        int failed = edm_uffd_copy(r->uffd, edm_at(r, page), w->io[i].data, (size_t)run << r->shift, copy_flags(w->writable[i]));
         for (uint32_t k = 0; k < run; k++) w->error[i + k] = failed;
     }
 }

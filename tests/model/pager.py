@@ -11,6 +11,7 @@ from model.evictors import BUSY, EVICTORS, UNUSED, USED
 WRITE, DIRTY, LEAVING, KEEP, IDLE, COPY, DIRECT = 1, 2, 4, 8, 16, 32, 64
 LSPT = ("FETCHING", "RESIDENT", "IDLE", "LEAVING")
 MOST = 512  # commands in one answer
+WRITES = 4  # misses in a row, of writes, for which what is read ahead is writable
 LOOKS = 4  # the same for reclaim, for each eviction asked for
 
 
@@ -41,7 +42,7 @@ class Model:
         self.session = 0
         self.in_session = self.awake = False
         self.passed = 0
-        self.room = self.wished = 0
+        self.room = self.wished = self.writes = 0
         self.evictor = EVICTORS[config.evict](self, config.seed)
 
     # ---- looking ----
@@ -57,6 +58,8 @@ class Model:
     @property
     def high_now(self) -> int:
         """Where LPET wakes: lower than high when prefetching wants the room."""
+        if self.high >= len(self.pages):
+            return self.high
         return min(self.high, self.limit - min(self.room, self.limit // 4))
 
     @property
@@ -99,7 +102,8 @@ class Model:
 
     def wake(self, here: int, busy: int) -> None:
         """Not when the pages this answer takes in hand, `busy`, are more than LPET could leave."""
-        if not self.awake and here >= self.high_now and busy <= self.low_now:
+        full = here >= self.high_now and self.high < len(self.pages)
+        if not self.awake and full and busy <= self.low_now:
             self.awake = True
             self.stats["wakes"] += 1
             self.say("WAKE_LPET", 0)
@@ -121,8 +125,9 @@ class Model:
             self.prefetch_seen(n)
         self.evictor.touch(n)
 
-    def read_ahead(self, n: int) -> None:
+    def read_ahead(self, n: int, write: bool) -> None:
         self.wished = 0
+        self.writes = min(self.writes + 1, WRITES) if write else 0
         for m in range(n + 1, min(n + 1 + self.ahead, len(self.pages))):
             page = self.pages[m]
             if page.state != "REMOTE" or page.held or page.pending:
@@ -133,7 +138,9 @@ class Model:
                 page.state, page.prefetched, page.held = "FETCHING", True, marker
                 self.stats["prefetches"] += 1
                 self.stats["prefetch_marks"] += marker
-                self.say("PREFETCH", m, (IDLE if marker else 0) | (WRITE if self.always else 0))
+                page.dirty = self.writes == WRITES and not marker and not self.always
+                write = self.always or page.dirty
+                self.say("PREFETCH", m, (IDLE if marker else 0) | (WRITE if write else 0))
         fades = self.room - (self.room + 7) // 8
         self.room = self.wished if self.wished >= self.room else fades
         if self.wished:
@@ -152,7 +159,7 @@ class Model:
                 self.stats["prefetch_late"] += 1
                 self.stats["prefetch_mark_hits"] += page.held
                 self.prefetch_seen(n)
-                self.read_ahead(n)
+                self.read_ahead(n, write)
         elif page.state == "RESIDENT" and write and not page.dirty:
             page.dirty = page.held = True
             self.stats["faults"] += 1
@@ -161,7 +168,7 @@ class Model:
             hit = page.prefetched
             self.see_use(n)
             if hit:
-                self.read_ahead(n)
+                self.read_ahead(n, write)
         elif page.state == "RESIDENT":
             self.stats["retries"] += 1
             self.say("RETRY", n)
@@ -187,7 +194,7 @@ class Model:
         self.stats["faults"] += 1
         self.stats["fetches" if page.copy else "zero_fills"] += 1
         self.say("FETCH" if page.copy else "ZERO_FILL", n, WRITE if write else 0)
-        self.read_ahead(n)
+        self.read_ahead(n, write)
         self.wake(here, len(self.commands))
 
     def rescue(self, n: int, write: bool) -> None:
@@ -203,7 +210,7 @@ class Model:
         if page.prefetched:
             self.stats["prefetch_mark_hits"] += 1
             self.prefetch_seen(n)
-            self.read_ahead(n)
+            self.read_ahead(n, write)
         (self.evictor.touch if has_place else self.evictor.keep)(n)
 
     def installed(self, n: int) -> None:
