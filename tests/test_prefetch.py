@@ -148,8 +148,8 @@ def test_a_stream_that_reads_is_fetched_clean(writes):
 
 
 def test_random_writes_do_not_look_like_runs():
-    """That a page fetched for nothing was of no use is not seen while it is mapped; its use is, where
-    that is a write. Learning from such pages would find every guess a good one."""
+    """Of a mapped page a use is seen where it is a write, and never that there was none. Who
+    learned from such pages would find every guess a good one."""
     page = scattered(60_000)
     for evict, observe in (("fifo", "faults"), ("lpet", "idle")):
         pager = Pager(
