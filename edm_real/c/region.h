@@ -27,7 +27,7 @@
 enum {
     EDM_BUCKETS = 64,       /* events that faults wait on, by page */
     EDM_SCRATCHES = 32,     /* buffers for fetches */
-    EDM_SCRATCH_PAGES = 16, /* pages in each */
+    EDM_SCRATCH_PAGES = 32, /* pages in each: the widest window of most prefetchers in one pipeline */
     EDM_PIPES = 3,
     EDM_WARM_MOST = 1024,   /* free buffers kept with memory behind them */
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
