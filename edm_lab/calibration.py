@@ -45,6 +45,7 @@ def with_stores(
 ) -> Calibration:
     """The calibration, with stores of the experiments that it does not know measured now."""
     stores = dict(calibration.stores)
+    bench = calibrate.Bench(began_ns=calibration.anchor_ns)
     for experiment in experiments:
         url = inner_store(experiment.store.url)
         if of_store(url) in stores:
@@ -52,7 +53,7 @@ def with_stores(
         if progress:
             progress(f"calibrating store {url}")
         try:
-            stores[of_store(url)] = calibrate.measure_store(url)
+            stores[of_store(url)] = calibrate.measure_store(url, bench)
         except UsageError as e:
             raise EdmError(f"calibration: store {url}: {e}") from e
     return replace(calibration, stores=stores)

@@ -154,6 +154,8 @@ def compare(
             disturbed += 1
             continue
         real.append(result)
+    if calibration:
+        anchors.append(anchor_ns(len(anchors) + 1))
     scale = drift(calibration, anchors) if calibration else 1.0
     say("simulator")
     costs = Costs.of(calibration, scale) if calibration else None

@@ -13,25 +13,21 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
 from edm_real.region import Region
-from edm_real.spans import PREEMPTED_NS, Span
+from edm_real.span_sets import STEP_PREEMPTED_NS, Spans, batches, median, pooled
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
     STEP_KINDS,
     Calibration,
-    Steps,
     Strata,
     mean_of,
     strata,
@@ -48,12 +44,11 @@ NEAR = 32
 
 BATCHES = (4, 16, 64, 128, 256)
 REPEATS = 3
-STEP_PREEMPTED_NS = 2_000_000.0
-INTERRUPTED_NS = 5_000.0
-"""What took so much longer than usual beside a TLB flush was interrupted by it."""
-
 ASLEEP_NS = 500.0
 """Ringing for LPET takes longer than this if it sleeps, and tens of ns if not."""
+
+SELDOM = 1600
+"""Evictions a session of LPET's where it is rung for so seldom that it sleeps until then."""
 
 RESIDENT = (256, 1024, 4096, 16384)
 """Pages over which hits are measured where all are resident."""
@@ -134,127 +129,26 @@ def _lpet_to(core: int) -> None:
     raise EdmError("calibrate: LPET's thread did not start")
 
 
-class Spans:
-    """Spans of several runs, by kind and by what went on beside."""
-
-    def __init__(self) -> None:
-        self._parts: dict[tuple[str, str], list[Span]] = defaultdict(list)
-        self._kinds: dict[str, list[Span]] = defaultdict(list)
-
-    def add(self, spans: Iterable[Span]) -> None:
-        for s in spans:
-            self._parts[s.kind, s.beside].append(s)
-            self._kinds[s.kind].append(s)
-
-    def of(self, *kinds: str) -> list[Span]:
-        """All of these kinds."""
-        return [s for kind in kinds for s in self._kinds[kind]]
-
-    def all(self) -> Iterator[Span]:
-        """Every one."""
-        return chain.from_iterable(self._kinds.values())
-
-    def _besides(self, kind: str) -> list[str]:
-        return [b for k, b in self._parts if k == kind]
-
-    def _faults(self, kind: str, beside: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Values, ascending, and counts of one-page spans, not LPET's."""
-        parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
-        return _pooled(parts, PREEMPTED_NS)
-
-    def fault(self, kind: str, least: int = 50) -> dict[str, Strata]:
-        """Strata of one-page spans by what went on beside, where enough were seen. Those that a
-        TLB flush interrupted are not among them: see interrupt()."""
-        found = {}
-        for beside in self._besides(kind):
-            values, counts = self._faults(kind, beside)
-            if counts.sum() < least:
-                continue
-            if beside == "flush":
-                keep = values <= _median(values, counts) + INTERRUPTED_NS
-                values, counts = values[keep], counts[keep]
-            found[beside] = strata(values, counts)
-        return found
-
-    def interrupt(self) -> Strata:
-        """What a flush by LPET adds to whatever the faulting thread was at, nothing included.
-
-        Of runs with one thread: a flush interrupts it once, however many pages it is for, in one
-        of many components beside the flush."""
-        flushes = sum(s.count for s in self.of("flush", "drain") if s.role == "lpet")
-        extra, counts = [np.zeros(1)], [np.zeros(1, np.int64)]
-        for kind in ("get", *FAULT_KINDS):
-            values, seen = self._faults(kind, "flush")
-            if not seen.sum():
-                continue
-            late = values > _median(values, seen) + INTERRUPTED_NS
-            usual = float(np.average(values[~late], weights=seen[~late]))
-            extra.append(values[late] - usual)
-            counts.append(seen[late])
-        if not flushes:
-            return [[1.0, 0.0]]
-        value, count = np.concatenate(extra), np.concatenate(counts)
-        several = max(1.0, float(count.sum()) / flushes)
-        count[0] = max(0, flushes - count.sum())
-        order = np.argsort(value, kind="stable")
-        return strata(value[order] * several, count[order])
-
-    def step(self, kind: str, least: int = 8) -> dict[str, Steps]:
-        """Batches by what went on beside."""
-        found = {}
-        for beside in self._besides(kind):
-            made = batches(self._parts[kind, beside], least)
-            if made:
-                found[beside] = made
-        return found
-
-    def once(self, kind: str, least_ns: float = 0) -> Strata:
-        """All spans of a kind, from `least_ns` up."""
-        values, counts = _pooled(self._kinds[kind], PREEMPTED_NS)
-        keep = values >= least_ns
-        return strata(values[keep], counts[keep]) if counts[keep].sum() else []
-
-
-def _median(values: NDArray[Any], counts: NDArray[Any]) -> float:
-    """Of values in ascending order."""
-    return float(values[np.searchsorted(np.cumsum(counts), counts.sum() / 2)])
-
-
-def _pooled(spans: list[Span], most: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    if not spans:
-        return np.zeros(0), np.zeros(0)
-    values = np.concatenate([s.values_ns for s in spans])
-    counts = np.concatenate([s.counts for s in spans])
-    keep = values <= most
-    order = np.argsort(values[keep], kind="stable")
-    return values[keep][order], counts[keep][order]
-
-
-def batches(spans: list[Span], least: int = 8) -> Steps | None:
-    """Mean by size, and the spread about it, of spans of many pages; None: too few."""
-    sizes, spread = [], []
-    by_size: dict[int, list[Span]] = defaultdict(list)
-    for s in spans:
-        by_size[s.least].append(s)
-    for _, parts in sorted(by_size.items()):
-        values, counts = _pooled(parts, STEP_PREEMPTED_NS)
-        n = counts.sum()
-        if n < least:
-            continue
-        mean = float(np.dot(values, counts) / n)
-        pages = sum(s.pages for s in parts) / sum(s.count for s in parts)
-        if pages >= 1 and mean > 0:
-            sizes.append([round(pages, 3), round(mean, 3)])
-            spread.append(strata(values / mean, counts))
-    return {"sizes": sizes, "spread": spread} if sizes else None
-
-
 class Bench:
-    """Runs of the runtime that were measured: their spans, and each one's mean fault latency."""
+    """Runs of the runtime that were measured.
 
-    def __init__(self, seed: int = 1):
-        self.seed = seed
+    The speed of a virtual machine drifts within seconds. So an anchor is taken before each run that
+    counts spans, and their times are scaled to the speed at which the bench began (began_ns, its
+    anchor then; 0: they are left as they are). anchors: all of them, ns.
+    """
+
+    def __init__(self, seed: int = 1, began_ns: float = 0.0):
+        self.seed, self.began_ns = seed, began_ns
         self.cores = sorted(os.sched_getaffinity(0))
+        self.anchors: list[float] = []
+
+    def begin(self) -> None:
+        """Fixes the speed that all is scaled to."""
+        self.began_ns = statistics.median(self.anchor_ns() for _ in range(3))
+
+    def scale(self) -> float:
+        """What makes times that are measured now those of the speed at which it began."""
+        return self.began_ns / self.anchor_ns() if self.began_ns else 1.0
 
     def run(
         self,
@@ -277,6 +171,7 @@ class Bench:
             page, write = revisits(PAGES, refs, self.seed, back)
         else:
             page, write = walk(PAGES, refs, self.seed, writes, row)
+        scale = self.scale() if into else 1.0
         core = self.cores[0] if apart and threads == 1 and len(self.cores) > 1 else None
         with on_core(core):
             settings: dict[str, Any] = {"local": LIMIT, "evict": "fifo"} | options
@@ -291,7 +186,7 @@ class Bench:
                 result = region.replay(page, write, threads=threads, seed=self.seed)
                 found = region.spans()
                 for spans in into:
-                    spans.add(found)
+                    spans.add(found, scale)
                 return result
 
     def think_ns(self) -> list[list[float]]:
@@ -306,15 +201,16 @@ class Bench:
             ):
                 region.prefault(write=True)
                 times = [region.replay(page, write)["elapsed_s"] for _ in range(3)]
-            found.append([pages, round(1e9 * statistics.median(times) / len(page), 3)])
+            ns = self.scale() * 1e9 * statistics.median(times) / len(page)
+            found.append([pages, round(ns, 3)])
         return found
 
     def _outside(self, **options: Any) -> tuple[float, int, int]:
         """Of a run: ns outside of faults' latency, references that faulted, and that hit."""
-        run = self.run(**options)
+        scale, run = self.scale(), self.run(**options)
         timed = run["extra"]["timed_faults"]
         ns = 1e9 * run["elapsed_s"] - 1000 * run["latency_us"]["mean"] * timed
-        return ns, timed, run["refs"] - timed
+        return scale * ns, timed, run["refs"] - timed
 
     def between_ns(self, row: int = 1) -> float:
         """What the replay does for a reference that faults, outside of its latency."""
@@ -335,16 +231,17 @@ class Bench:
         with on_core(self.cores[0]):
             self.run(spans, apart=False, threads=1)
         late = spans.of("late")
-        values, counts = _pooled(late, float("inf"))
+        values, counts = pooled(late, float("inf"))
         if counts.sum() < 5:
             return 4e6
-        return float(np.clip(_median(values, counts), 1e5, 1e8))
+        return float(np.clip(median(values, counts), 1e5, 1e8))
 
     def anchor_ns(self) -> float:
         """Median latency of a fault in a short run, nothing counted: the machine's speed now.
 
         The median: the mean follows whoever else is on LPET's core, and that is not speed."""
-        return 1000 * float(self.run(refs=12_000)["latency_us"]["p50"])
+        self.anchors.append(1000 * float(self.run(refs=12_000)["latency_us"]["p50"]))
+        return self.anchors[-1]
 
 
 def anchor_ns(seed: int = 1) -> float:
@@ -375,7 +272,7 @@ def measure_store(url: str, bench: Bench | None = None, rounds: int = 1) -> dict
 
 def _everything(spans: Spans, kind: str) -> Strata:
     parts = [s for s in spans.of(kind) if s.least == 1]
-    values, counts = _pooled(parts, STEP_PREEMPTED_NS * 10)
+    values, counts = pooled(parts, STEP_PREEMPTED_NS * 10)
     return strata(values, counts) if counts.sum() else []
 
 
@@ -390,15 +287,14 @@ def calibrate(
     cores), and whether that makes it `noisy`.
     """
     metadata, watch, began = collect(), Watch(), time.monotonic()
-    bench, monitor, calm = Bench(), Spans(), Spans()
+    bench, monitor, crowd, calm, asleep = Bench(), Spans(), Spans(), Spans(), Spans()
     faults, near, steps, single = Spans(), Spans(), Spans(), Spans()
     repeats = 1 if quick else REPEATS
-    anchors: list[float] = []
+    bench.begin()
     between: list[float] = []
     between_near: list[float] = []
     for i in range(repeats):
         round_name = f"round {i + 1} of {repeats}"
-        anchors += [bench.anchor_ns(), bench.anchor_ns()]
         progress(f"{round_name}: faults beside LPET")
         bench.run(faults, steps, single)
         bench.run(faults, steps, single, evict="lpet", writes=0.5)
@@ -409,6 +305,7 @@ def calibrate(
         between_near.append(bench.between_ns(row=NEAR))
         bench.run(calm)
         bench.run(calm, evict="lpet")
+        bench.run(asleep, high=LIMIT - 8, low=LIMIT - 8 - SELDOM)
         progress(f"{round_name}: reclaim steps")
         bench.run(steps, reclaim="faulter")
         for batch in BATCHES[::2] if quick else BATCHES:
@@ -420,14 +317,18 @@ def calibrate(
             bench.run(steps, threads=2, refs=2 * ROUND, reclaim="faulter")
             bench.run(faults, threads=2, evict="lpet", refs=2 * ROUND, warm=False)
         progress(f"{round_name}: monitor")
-        bench.run(monitor, faults="monitor", refs=ROUND // 4)
-        anchors.append(bench.anchor_ns())
+        # Not apart: the handler keeps the thread on its own core, and that takes time.
+        bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 2)
+        if len(bench.cores) > 1:
+            bench.run(crowd, faults="monitor", threads=2, refs=ROUND // 2)
     found_stores = {}
     for url in stores:
         progress(f"store {url}")
         found_stores[url.partition(":")[0]] = measure_store(url, bench, 1 if quick else 2)
     others = watch.others()
-    spread = (max(anchors) - min(anchors)) / 2 / statistics.median(anchors)
+    anchors = bench.anchors
+    p10, p50, p90 = np.percentile(anchors, [10, 50, 90])
+    spread = float((p90 - p10) / 2 / p50)
     metadata |= {
         "repeat_error": round(spread, 4),
         "others": round(others, 3),
@@ -438,8 +339,9 @@ def calibrate(
     by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}
     # Only where LPET slept: otherwise it is a look at a counter, and what it waits for is modelled.
     # On a single core LPET's wait for it is the slice, and modelled.
-    by_kind["wake"] = {"nobody": calm.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
-    late = calm.once("late") or [[1.0, ASLEEP_NS]]
+    by_kind["wake"] = {"nobody": asleep.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
+    late = asleep.once("late") or [[1.0, ASLEEP_NS]]
+    handled = (("nobody", monitor), ("faulter", crowd))
     think = bench.think_ns()
     by_step = {kind: steps.step(kind) for kind in STEP_KINDS}
     parts: dict[str, Any] = by_kind | {"late": late} | by_step
@@ -454,16 +356,18 @@ def calibrate(
         between_ns=round(statistics.median(between), 2),
         between_near_ns=round(statistics.median(between_near), 2),
         hit=bench.hit_ns(statistics.median(between)),
-        anchor_ns=round(statistics.median(anchors), 1),
+        anchor_ns=round(bench.began_ns, 1),
         faults=by_kind,
         near={kind: found for kind in NEAR_KINDS if (found := near.fault(kind))},
         steps=by_step,
         late=late,
+        ring=calm.once("wake", most_ns=ASLEEP_NS) or [[1.0, 0.0]],
+        nap=calm.once("nap") or late,
         interrupt=single.interrupt(),
         stores=found_stores,
         monitor={
-            "arrive": {"nobody": monitor.once("arrive")},
-            "return": {"nobody": monitor.once("return")},
+            kind: {b: way for b, s in handled if (way := s.once(kind))}
+            for kind in ("arrive", "return")
         },
         metadata=metadata,
     )
@@ -481,7 +385,14 @@ def summary(c: Calibration) -> list[dict[str, Any]]:
             pages, ns = step["sizes"][-1]
             top = ns * step["spread"][-1][-1][1]
             rows.append(_row(f"{kind}, {pages:.0f} pages", beside, ns, top))
-    rows.append(_row("interrupt by a flush", "", mean_of(c.interrupt), c.interrupt[-1][1]))
+    for what, strata_of in (
+        *(("LPET, asleep, comes", c.late), ("LPET's shortest nap", c.nap)),
+        *(("ring, LPET naps", c.ring), ("interrupt by a flush", c.interrupt)),
+    ):
+        rows.append(_row(what, "", mean_of(strata_of), strata_of[-1][1]))
+    for kind, by in c.monitor.items():
+        for beside, parts in by.items():
+            rows.append(_row(f"{kind}, monitor", beside, mean_of(parts), parts[-1][1]))
     for scheme, store in c.stores.items():
         rows.append(_row(f"{scheme}: get", "", mean_of(store["get"]), store["get"][-1][1]))
         for what in ("put", "new"):

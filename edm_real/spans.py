@@ -98,7 +98,7 @@ def components_s(spans: list[Span]) -> dict[str, float]:
 
     for s in spans:
         if s.role == "lpet":
-            if s.kind != "late":
+            if s.kind not in ("late", "nap"):
                 add("lpet", s.sum_ns)
             continue
         name = COMPONENTS.get(s.kind)

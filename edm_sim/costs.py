@@ -43,7 +43,8 @@ class Costs:
     tlb_ns            the same, if threads run meanwhile: their cores are interrupted to flush their
                       TLBs, which takes each of them, and who waits for it, so long (about 10 us)
     wake_ns           waking a sleeping thread on another core (LPET, a waiting thread)
-    ring_ns           what that costs the one who wakes it
+    ring_ns           what that costs the one who wakes it; nothing while LPET sleeps by the clock
+    nap_ns            LPET's shortest nap by the clock (25 us of it asked for)
     spin_ns           who waits for a page in somebody's hands keeps its core so long
 
     calibration: then all of these are its means (or unused, as it knows what costs depend on),
@@ -70,6 +71,7 @@ class Costs:
     tlb_ns: int = 10_000
     wake_ns: int = 50_000
     ring_ns: int = 0
+    nap_ns: int = 30_000
     spin_ns: int = 30_000
     calibration: Calibration | None = None
     scale: float = 1.0
@@ -92,6 +94,7 @@ class Costs:
             "allow_write_ns": alone["protect"] + told,
             "wake_ns": mean_of(calibration.late),
             "ring_ns": alone["wake"],
+            "nap_ns": mean_of(calibration.nap),
         }
         if calibration.monitor:
             means["monitor_ns"] = _usual(calibration.monitor["arrive"])

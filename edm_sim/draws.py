@@ -71,11 +71,12 @@ class Sampler:
             for b in BESIDE
         ]
 
-    def way(self, c: Calibration, kind: str, monitor: bool) -> list[Draw]:
+    def way(self, c: Calibration, kind: str, monitor: bool, threads: int) -> list[Draw]:
         """arrive or return."""
         if not monitor:
             return self.fault(c, kind)
-        return beside_all(self.strata(_by(c.monitor[kind], "nobody"), kind))
+        beside = "faulter" if threads > 1 else "nobody"
+        return beside_all(self.strata(_by(c.monitor[kind], beside), kind))
 
     def batch(self, steps: Steps, name: str) -> Callable[[int], int]:
         """Of a number of pages."""
@@ -125,16 +126,20 @@ def _batch(steps: Steps, scale: float, rng: np.random.Generator) -> Callable[[in
 class Machine:
     """What an instance draws: each a list by what goes on beside, of a draw.
 
-    there, back: touch to the first line that is ours, and from the last one on. lock: taking the
+    there, back: touch to the first line that is ours, and from the last one on; there_waits: with
+    the wait for a handler thread in it, as measured among several that fault. lock: taking the
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
-    rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps. late: until it
-    runs. interrupt: what a TLB flush by another thread costs. steps: the parts of a reclaim step
-    (None: costs.reclaim_ns is one number).
+    rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
+    while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
+    another thread costs. steps: the parts of a reclaim step (None: costs.reclaim_ns is one number).
     """
 
-    def __init__(self, costs: Costs, seed: int, owner: str, monitor: bool):
+    def __init__(self, costs: Costs, seed: int, owner: str, monitor: bool, threads: int = 1):
         c = costs.calibration
         self.measured = c is not None
+        self.there_waits = (
+            monitor and threads > 1 and c is not None and "faulter" in c.monitor["arrive"]
+        )
         self.late = constant(costs.wake_ns)
         if c is None:
             there = costs.monitor_ns if monitor else costs.upcall_ns
@@ -147,10 +152,11 @@ class Machine:
             self.rescue = beside_all(constant(costs.rescue_ns))
             self.allow_write = beside_all(constant(costs.allow_write_ns))
             self.ring = beside_all(constant(costs.ring_ns))
+            self.tap, self.nap = constant(0), constant(costs.nap_ns)
             self.interrupt = constant(costs.tlb_ns)
             return
         s = Sampler(seed, costs.scale, owner)
-        self.there, self.back = s.way(c, "arrive", monitor), s.way(c, "return", monitor)
+        self.there, self.back = (s.way(c, k, monitor, threads) for k in ("arrive", "return"))
         self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")
         self.zero = s.fault(c, "zero", "conclude")
         self.install = s.fault(c, "check", "install", "conclude")
@@ -158,6 +164,7 @@ class Machine:
         self.allow_write = s.fault(c, "protect", "conclude")
         self.ring = s.fault(c, "wake")
         self.late = s.strata(c.late, "late")
+        self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
         self.choose, self.sort, self.splice, self.flush, self.read, self.done, self.stored = (
             s.step(c.steps, *kinds)

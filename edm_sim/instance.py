@@ -34,6 +34,8 @@ Steps = Generator[simpy.Event, Any, Any]
 
 _ZERO, _FETCH, _RESCUE = lib.EDM_ZERO_FILL, lib.EDM_FETCH, lib.EDM_RESCUE
 _RECLAIM, _WAIT = lib.EDM_RECLAIM, lib.EDM_WAIT
+_ALLOW_WRITE, _POISON = lib.EDM_ALLOW_WRITE, lib.EDM_POISON
+_FINAL = (_ZERO, _FETCH, _RESCUE, _ALLOW_WRITE, _POISON)
 
 SKEW_NS = 100_000
 
@@ -95,7 +97,7 @@ class Instance(Reclaim):
         self.asks = asks
         self._monitor = monitor
         self._spinning = spinning
-        self.draw = Machine(costs, seed, f"instance {number}", monitor)
+        self.draw = Machine(costs, seed, f"instance {number}", monitor, len(shares))
         # A core fewer for each handler that polls; none given means one for every thread.
         own = cores - handlers * (monitor and spinning)
         measured = costs.calibration
@@ -258,7 +260,7 @@ class Instance(Reclaim):
 
     def _handle(self, share: Share, j: int, page: int, write: int) -> Steps:
         """DM-Handler: the fault waits its turn, and its thread sleeps."""
-        costs = self.costs
+        costs, begin = self.costs, self.env.now
         if self._handlers_free:
             self._handlers_free -= 1
             awake = self._spinning
@@ -269,7 +271,11 @@ class Instance(Reclaim):
             yield turn
             yield from self.on_core(share)
             awake = True
-        there_ns = costs.monitor_busy_ns if awake else self.draw.there[self.beside(share)]()
+        there_ns = self.draw.there[self.beside(share)]()
+        if self.draw.there_waits:
+            there_ns = max(costs.monitor_busy_ns, there_ns - (self.env.now - begin))
+        elif awake:
+            there_ns = costs.monitor_busy_ns
         self.spent["arrive"] += there_ns
         if not self.env.skip(there_ns):
             yield self.env.timeout(there_ns)
@@ -293,30 +299,14 @@ class Instance(Reclaim):
             beside = self.beside(share) + share.near
             told = draw.lock[beside](), draw.decide[beside]()
             ring = 0
+            wanted: list[int] = []
             if out.words[0] > 1:
-                ring = self._beside(out.all()[1:], beside)
+                ring, wanted = self._beside(out.all()[1:], beside)
                 self.spent["ring"] += ring
-            if op == _FETCH or (op == _RESCUE and page in self.in_store):
-                self.in_store.discard(page)
-                yield from self._fetch(share, page, told, ring, beside)
-                return op
-            if op == _ZERO and self.base + page in self.spt.copies:
-                raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
-            if op in (_ZERO, _RESCUE):
-                own = draw.zero if op == _ZERO else draw.rescue
-                yield from self._ring(ring)
-                yield from self._work(told, own[beside]())
-                self.installed(page)
-                return op
-            if op == lib.EDM_ALLOW_WRITE:
-                yield from self._ring(ring)
-                yield from self._work(told, draw.allow_write[beside]())
-                if draw.measured:
-                    self._flushes_for_write(share)
-                lib.edm_done(ptr, page, env.now)
-                self.fire(page)
-                return op
-            if op == lib.EDM_POISON:
+            yield from self._carry_out_verdict(share, page, op, told, ring, beside)
+            if wanted:
+                yield from self._prefetch(share, wanted, beside)
+            if op in _FINAL:
                 return op
             if op == _WAIT:
                 yield from self.wait_for(self.event_of(page), share)
@@ -330,6 +320,29 @@ class Instance(Reclaim):
             refs.c.n = j + 1
             if lib.edm_consume(ptr, refs.c, j) == j + 1:
                 return op
+
+    def _carry_out_verdict(
+        self, share: Share, page: int, op: int, told: tuple[int, int], ring: int, beside: int
+    ) -> Steps:
+        """On the page itself. Waiting and making room are the caller's."""
+        env, draw = self.env, self.draw
+        if op == _FETCH or (op == _RESCUE and page in self.in_store):
+            self.in_store.discard(page)
+            yield from self._fetch(share, page, told, ring, beside)
+        elif op in (_ZERO, _RESCUE):
+            if op == _ZERO and self.base + page in self.spt.copies:
+                raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
+            own = draw.zero if op == _ZERO else draw.rescue
+            yield from self._ring(ring)
+            yield from self._work(told, own[beside]())
+            self.installed(page)
+        elif op == _ALLOW_WRITE:
+            yield from self._ring(ring)
+            yield from self._work(told, draw.allow_write[beside]())
+            if draw.measured:
+                self._flushes_for_write(share)
+            lib.edm_done(self.ptr, page, env.now)
+            self.fire(page)
 
     def _work(self, told: tuple[int, int], ns: int) -> Steps:
         """A decision and the call that carries it out."""
@@ -432,32 +445,45 @@ class Instance(Reclaim):
             if self.spt.owner[page_there] != number and self.spt.known(page_there):
                 lib.edm_adopt(self.ptr, page, self.env.now)
 
-    def _beside(self, commands: list[tuple[int, int, int]], beside: int) -> int:
-        """What comes with a verdict and nobody waits for: prefetches, LPET's wake-up, and what
-        that takes the faulting thread, ns."""
-        wanted = [page for op, page, _ in commands if op == lib.EDM_PREFETCH]
-        if wanted:
-            self.env.process(self._prefetch(wanted))
-        if any(op == lib.EDM_WAKE_LPET for op, _, _ in commands):
-            return self.draw.ring[beside]() if self.wake_lpet() else 0
-        return 0
+    def _beside(self, commands: list[tuple[int, int, int]], beside: int) -> tuple[int, list[int]]:
+        """What comes with a verdict: LPET's wake-up, and what that takes the faulting thread, ns;
+        and pages to be prefetched."""
+        ring, wanted = 0, []
+        for op, page, _ in commands:
+            if op == lib.EDM_PREFETCH:
+                wanted.append(page)
+            elif op == lib.EDM_WAKE_LPET:
+                ring = self.draw.ring[beside]() if self.wake_lpet() else self.draw.tap()
+        return ring, wanted
 
-    def _prefetch(self, pages: list[int]) -> Steps:
-        self.under_way += 1
-        delay = self.dms.fetch(self.number, [self.base + page for page in pages])
+    def _prefetch(self, share: Share, pages: list[int], beside: int) -> Steps:
+        """The thread that faulted brings further pages, before it goes on."""
+        env, begin = self.env, self.env.now
+        near = pages[-1] - pages[0] == len(pages) - 1
+        delay = self.dms.fetch(self.number, [self.base + page for page in pages], near)
+        away = not isinstance(delay, int) or bool(self.dms.remote and self.cores)
         failed: frozenset[int] = frozenset()
+        self.under_way += 1
+        if away:
+            self.off_core(share)
         try:
             if isinstance(delay, int):
-                yield self.env.timeout(delay)
+                yield env.timeout(delay)
             else:
                 yield from delay
         except StoreError as error:
             failed = error.pages
+        if away:
+            yield from self.on_core(share)
+        self.spent["get"] += env.now - begin
+        install = self.draw.install[beside % NEAR + NEAR * near]
+        ns = sum([install() for _ in pages])
+        self.spent["install"] += ns
+        yield env.timeout(ns)
         for page in pages:
             if self.base + page in failed:
                 self._failed(page)
             else:
-                yield self.env.timeout(self.draw.install[NOBODY]())
                 self.installed(page)
         self.under_way -= 1
         self.made_progress()

@@ -18,6 +18,7 @@ from edm_sim.dms import PageServer, StoreError
 from edm_sim.draws import Machine
 from edm_sim.network import Link
 from edm_sim.references import Share
+from edm_sim.rest import Rest
 from edm_sim.spt import NOBODY, Spt
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Reclaim:
         self._lpet_core = Thread()
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
+        self._rest, self._rests_since = Rest(self.draw), 0
         self._waiting: dict[int, list[simpy.Event]] = {}
         self._progress: list[simpy.Event] = []
         self.env.process(self._lpet())
@@ -105,22 +107,25 @@ class Reclaim:
     # -- LPET and direct reclaim
 
     def wake_lpet(self) -> bool:
-        """Rings for LPET; whether it slept."""
+        """Rings for LPET; whether it must be woken."""
         self.lpet_active = True
         if not self._lpet_bell:
             return False
-        self._lpet_bell.succeed()
+        notices_ns = self._rest.rung(self.env.now - self._rests_since)
+        self._lpet_bell.succeed(self.draw.late() if notices_ns is None else notices_ns)
         self._lpet_bell = None
-        return True
+        return notices_ns is None
 
     def _lpet(self) -> Steps:
         """LPET: sleeps until the high watermark, works until the low one."""
         while True:
             if not self.lpet_active:
                 self._lpet_sleeps()
-                self._lpet_bell = self.env.event()
-                yield self._lpet_bell
-                yield self.env.timeout(self.draw.late())
+                self._rests_since, self._lpet_bell = self.env.now, self.env.event()
+                comes_ns = yield self._lpet_bell
+                yield self.env.timeout(comes_ns)
+                yield from self._lpet_runs()
+                self._rest.ended(self.env.now - self._rests_since)
                 continue  # direct reclaim may have been faster
             if self.gone:
                 self._lpet_sleeps()

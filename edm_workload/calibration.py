@@ -14,9 +14,12 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     faults                kind -> beside what -> strata: the components of a fault
     near                  the same on the page after the last one, where caches help
     steps                 kind -> beside what -> sizes and spread: those of a reclaim step
-    late                  LPET, rung for until it runs: strata
+    late                  LPET, rung for while it sleeps until it runs: strata
+    nap                   what its shortest nap by the clock takes: strata
+    ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
-    monitor               arrive and return of a handler thread, as in faults
+    monitor               arrive and return of a handler thread, as in faults; beside a second
+                          faulting thread, the wait for the handler included
     stores                scheme -> get, near (strata, of a page), put, new (batches, as in steps)
 
 Strata are [share, mean ns of it] in ascending order: a distribution whose mean is exact. Sizes are
@@ -39,7 +42,7 @@ from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
 
-SCHEMA = 2
+SCHEMA = 3
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -126,6 +129,8 @@ class Calibration:
     near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, Steps]]
     late: Strata
+    ring: Strata
+    nap: Strata
     interrupt: Strata
     stores: dict[str, dict[str, Any]]
     monitor: dict[str, dict[str, Strata]] = field(default_factory=dict)
@@ -204,8 +209,8 @@ def _check(c: Calibration) -> None:
             raise ValueError(f"no {kind}")
         for beside, parts in by.items():
             _check_strata(f"{kind} beside {beside}", parts)
-    _check_strata("late", c.late)
-    _check_strata("interrupt", c.interrupt)
+    for what in ("late", "ring", "nap", "interrupt"):
+        _check_strata(what, getattr(c, what))
     _check_sizes("think", c.think)
     _check_sizes("hit", c.hit)
     batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]

@@ -72,7 +72,7 @@ def test_what_fits_on_no_emu_goes_to_the_disc() -> None:
 
 def test_the_first_answer_wins_and_hedging_asks_less() -> None:
     options = {"emus": 2, "replicas": 2, "emu_service": "exp:40", "emu_servers": 64}
-    options |= {"hedge_us": 60, "think_ns": 100_000}
+    options |= {"hedge_us": 60, "think_ns": 100_000, "refs": 20_000}
     seen = [edm_sim.observe(experiment(read=r, **options)) for r in ("one", "first", "hedged")]
     one, first, hedged = (s.result for s in seen)
     tails = [s.events[s.events.event == "fetch"].duration_ns.quantile(0.99) for s in seen]

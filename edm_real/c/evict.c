@@ -237,9 +237,16 @@ static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
     uint64_t begin = edm_now_ns(), step = *idle_ns / 16 > LOOK_NS ? *idle_ns / 16 : LOOK_NS;
     if (*idle_ns < STEADY_NS) {
         if (*idle_ns > 2 * LOOK_NS) nap(*idle_ns * 3 / 4);
-        while (edm_event_ticket(&r->lpet_event) == seen && edm_now_ns() - begin < 2 * *idle_ns) nap(step);
+        while (edm_event_ticket(&r->lpet_event) == seen && edm_now_ns() - begin < 2 * *idle_ns) {
+            edm_spans *spans = step == LOOK_NS ? r->spans : NULL;
+            uint64_t mark = spans ? edm_ticks() : 0;
+            nap(step);
+            if (spans) edm_span_add(spans, EDM_SPAN_NAP, 1, mark);
+        }
     }
+    int sleeps = edm_event_ticket(&r->lpet_event) == seen;
     while (edm_event_ticket(&r->lpet_event) == seen) edm_event_wait(&r->lpet_event, seen, 0, 1000000000u);
+    edm_span_lpet_came(r, sleeps);
     uint64_t took = edm_now_ns() - begin;
     *idle_ns = took < STEADY_NS && *idle_ns < STEADY_NS ? (3 * *idle_ns + took) / 4 : took;
 }
@@ -259,7 +266,6 @@ void *edm_lpet_main(void *region) {
         await_ring(r, seen, &idle_ns);
         seen = edm_event_ticket(&r->lpet_event);
         edm_spans *spans = r->spans;
-        edm_span_lpet_came(r);
         if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_LPET, 1);
         for (;;) {
             uint32_t room = edm_event_ticket(&r->room);

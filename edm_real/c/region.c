@@ -111,7 +111,7 @@ static int tear_down(edm_region *r) {
     unmap(r->stash.warm, r->stash.count * sizeof *r->stash.warm);
     unmap(r->stash.cold, r->stash.count * sizeof *r->stash.cold);
     edm_pipes_close(r);
-    edm_region_spans(r, 0);
+    edm_spans_free(r);
     unmap(r->log_buffer, EDM_LOG_RECS * sizeof *r->log_buffer);
     edm_pager_free(r->pager);
     if (r->store) r->store->ops->close(r->store);

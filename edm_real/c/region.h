@@ -91,6 +91,7 @@ struct edm_region {
 
     edm_hist latency;
     edm_spans *spans; /* NULL: nobody asks where the time goes */
+    edm_spans *spans_made; /* or did once */
     edm_board *board; /* NULL: nobody may look from outside */
     struct { /* relaxed counters: see edm_runtime_stats */
         _Atomic uint64_t unmapped, unmaps, direct_reclaims, fetch_retries, lost_pages,
@@ -127,7 +128,7 @@ static inline void edm_ring_lpet(edm_region *r) {
 }
 #define edm_span_arrived(r, page) (EDM_UNLIKELY((r)->spans != NULL) ? edm_span_arrives((r)->spans, page) : 0)
 #define edm_span_leaves(r, page) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_left((r)->spans, page); } while (0)
-#define edm_span_lpet_came(r) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_comes((r)->spans); } while (0)
+#define edm_span_lpet_came(r, slept) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_comes((r)->spans, slept); } while (0)
 
 /* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
 int edm_region_fault(edm_region *r, uint32_t page, int write);

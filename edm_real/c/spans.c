@@ -92,9 +92,9 @@ void edm_span_rings(edm_spans *s, uint64_t mark) {
     atomic_compare_exchange_strong(&s->rung, &nobody, mark);
 }
 
-void edm_span_comes(edm_spans *s) {
+void edm_span_comes(edm_spans *s, int slept) {
     uint64_t mark = atomic_exchange(&s->rung, 0);
-    if (mark) edm_span_add(s, EDM_SPAN_LATE, 1, mark);
+    if (mark && slept) edm_span_add(s, EDM_SPAN_LATE, 1, mark);
 }
 
 void edm_span_works(edm_spans *s, int role, int by) {
@@ -114,19 +114,27 @@ void edm_span_flush_ended(edm_spans *s, uint32_t pages, uint64_t mark) {
 
 int edm_region_spans(edm_region *r, int on) {
     static _Atomic uint64_t ids;
-    edm_spans *s = r->spans;
-    if (s) {
-        r->spans = NULL;
-        munmap(s, sizeof *s);
-    }
+    edm_spans *s = r->spans_made;
+    r->spans = NULL;
     if (!on) return 0;
-    s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (s == MAP_FAILED) return -ENOMEM;
+    if (s) { /* LPET may be at a mark still: what it adds now is lost, or one too many */
+        madvise(s, sizeof *s, MADV_DONTNEED);
+    } else {
+        s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (s == MAP_FAILED) return -ENOMEM;
+        r->spans_made = s;
+    }
     s->id = atomic_fetch_add(&ids, 1) + 1;
     s->begin_ns = edm_now_ns();
     s->begin_ticks = edm_ticks();
     r->spans = s;
     return 0;
+}
+
+void edm_spans_free(edm_region *r) {
+    r->spans = NULL;
+    if (r->spans_made) munmap(r->spans_made, sizeof *r->spans_made);
+    r->spans_made = NULL;
 }
 
 static double ns_per_tick(const edm_spans *s) {

@@ -32,7 +32,8 @@ enum edm_span { /* one fault, in this order */
     EDM_SPAN_ROOM,       /* reclaiming in the fault, or waiting for room; the spans below are in it */
     EDM_SPAN_RETURN,     /* last line that is ours to the access done; only where a replay touches */
     /* one reclaim step */
-    EDM_SPAN_LATE,       /* LPET: rung for, not running yet */
+    EDM_SPAN_LATE,       /* LPET: rung for while it slept until it is, not running yet */
+    EDM_SPAN_NAP,        /* LPET: its shortest nap by the clock */
     EDM_SPAN_CHOOSE,     /* lock and choice */
     EDM_SPAN_SORT,       /* buffers, order */
     EDM_SPAN_SPLICE,     /* frames into the pipe: vmsplice */
@@ -55,7 +56,7 @@ enum edm_span_beside { /* what else went on, the first that holds */
 };
 enum { EDM_SPAN_SIZES = 9 }; /* classes of pages: 1, 2-3, 4-7 ... 256 and more */
 
-/* Begins to count (on), forgets what was counted; or ends it, when nobody may be at work. -ENOMEM. */
+/* Begins to count (on), forgets what was counted; or ends it, when nobody may be at work (LPET may nap). -ENOMEM. */
 int edm_region_spans(edm_region *r, int on);
 /* What was counted for a kind, role, class of sizes, and beside what: the histogram, EDM_SPAN_BUCKETS counts. *ns: all of it, exact;
  * *pages likewise. How many spans there were. */
@@ -110,9 +111,10 @@ uint64_t edm_span_arrives(edm_spans *s, uint32_t page);
 void edm_span_left(edm_spans *s, uint32_t page);
 void edm_span_touches(edm_spans *s, uint32_t page);
 void edm_span_returned(edm_spans *s, uint32_t page);
-/* LPET was rung for at `mark`; it has come. */
+void edm_spans_free(edm_region *r); /* at the end */
+/* LPET was rung for at `mark`; it has come, and had slept until then, or not. */
 void edm_span_rings(edm_spans *s, uint64_t mark);
-void edm_span_comes(edm_spans *s);
+void edm_span_comes(edm_spans *s, int slept);
 void edm_span_works(edm_spans *s, int role, int by); /* by: 1 it begins, -1 it ends */
 
 #define edm_span_begin(r) (EDM_UNLIKELY((r)->spans != NULL) ? edm_ticks() : 0)

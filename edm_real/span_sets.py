@@ -1,0 +1,136 @@
+"""Spans of several runs, as a calibration keeps them: strata of components, and batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edm_real.spans import PREEMPTED_NS, Span
+from edm_workload.calibration import FAULT_KINDS, Steps, Strata, strata
+
+STEP_PREEMPTED_NS = 2_000_000.0
+INTERRUPTED_NS = 5_000.0
+"""What took so much longer than usual beside a TLB flush was interrupted by it."""
+
+
+class Spans:
+    """Spans of several runs, by kind and by what went on beside."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, str], list[Span]] = defaultdict(list)
+        self._kinds: dict[str, list[Span]] = defaultdict(list)
+
+    def add(self, spans: Iterable[Span], scale: float = 1.0) -> None:
+        """scale: what makes their times those of the speed at which calibrate began."""
+        for span in spans:
+            s = replace(span, sum_ns=scale * span.sum_ns, values_ns=scale * span.values_ns)
+            self._parts[s.kind, s.beside].append(s)
+            self._kinds[s.kind].append(s)
+
+    def of(self, *kinds: str) -> list[Span]:
+        """All of these kinds."""
+        return [s for kind in kinds for s in self._kinds[kind]]
+
+    def all(self) -> Iterator[Span]:
+        """Every one."""
+        return chain.from_iterable(self._kinds.values())
+
+    def _besides(self, kind: str) -> list[str]:
+        return [b for k, b in self._parts if k == kind]
+
+    def _faults(self, kind: str, beside: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Values, ascending, and counts of one-page spans, not LPET's."""
+        parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
+        return pooled(parts, PREEMPTED_NS)
+
+    def fault(self, kind: str, least: int = 50) -> dict[str, Strata]:
+        """Strata of one-page spans by what went on beside, where enough were seen. Those that a
+        TLB flush interrupted are not among them: see interrupt()."""
+        found = {}
+        for beside in self._besides(kind):
+            values, counts = self._faults(kind, beside)
+            if counts.sum() < least:
+                continue
+            if beside == "flush":
+                keep = values <= median(values, counts) + INTERRUPTED_NS
+                values, counts = values[keep], counts[keep]
+            found[beside] = strata(values, counts)
+        return found
+
+    def interrupt(self) -> Strata:
+        """What a flush by LPET adds to whatever the faulting thread was at, nothing included.
+
+        Of runs with one thread: a flush interrupts it once, however many pages it is for, in one
+        of many components beside the flush."""
+        flushes = sum(s.count for s in self.of("flush", "drain") if s.role == "lpet")
+        extra, counts = [np.zeros(1)], [np.zeros(1, np.int64)]
+        for kind in ("get", *FAULT_KINDS):
+            values, seen = self._faults(kind, "flush")
+            if not seen.sum():
+                continue
+            late = values > median(values, seen) + INTERRUPTED_NS
+            usual = float(np.average(values[~late], weights=seen[~late]))
+            extra.append(values[late] - usual)
+            counts.append(seen[late])
+        if not flushes:
+            return [[1.0, 0.0]]
+        value, count = np.concatenate(extra), np.concatenate(counts)
+        several = max(1.0, float(count.sum()) / flushes)
+        count[0] = max(0, flushes - count.sum())
+        order = np.argsort(value, kind="stable")
+        return strata(value[order] * several, count[order])
+
+    def step(self, kind: str, least: int = 8) -> dict[str, Steps]:
+        """Batches by what went on beside."""
+        found = {}
+        for beside in self._besides(kind):
+            made = batches(self._parts[kind, beside], least)
+            if made:
+                found[beside] = made
+        return found
+
+    def once(self, kind: str, least_ns: float = 0, most_ns: float = PREEMPTED_NS) -> Strata:
+        """All spans of a kind, from `least_ns` up to `most_ns`."""
+        values, counts = pooled(self._kinds[kind], most_ns)
+        keep = values >= least_ns
+        return strata(values[keep], counts[keep]) if counts[keep].sum() else []
+
+
+def median(values: NDArray[Any], counts: NDArray[Any]) -> float:
+    """Of values in ascending order."""
+    return float(values[np.searchsorted(np.cumsum(counts), counts.sum() / 2)])
+
+
+def pooled(spans: list[Span], most: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    if not spans:
+        return np.zeros(0), np.zeros(0)
+    values = np.concatenate([s.values_ns for s in spans])
+    counts = np.concatenate([s.counts for s in spans])
+    keep = values <= most
+    order = np.argsort(values[keep], kind="stable")
+    return values[keep][order], counts[keep][order]
+
+
+def batches(spans: list[Span], least: int = 8) -> Steps | None:
+    """Mean by size, and the spread about it, of spans of many pages; None: too few."""
+    sizes, spread = [], []
+    by_size: dict[int, list[Span]] = defaultdict(list)
+    for s in spans:
+        by_size[s.least].append(s)
+    for _, parts in sorted(by_size.items()):
+        values, counts = pooled(parts, STEP_PREEMPTED_NS)
+        n = counts.sum()
+        if n < least:
+            continue
+        mean = float(np.dot(values, counts) / n)
+        pages = sum(s.pages for s in parts) / sum(s.count for s in parts)
+        if pages >= 1 and mean > 0:
+            sizes.append([round(pages, 3), round(mean, 3)])
+            spread.append(strata(values / mean, counts))
+    return {"sizes": sizes, "spread": spread} if sizes else None
