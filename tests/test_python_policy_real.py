@@ -79,11 +79,11 @@ def test_threads_that_fault_and_one_that_computes_do_not_block_each_other(faults
         for t in busy: t.start()
         try:
             result = edm_real.run(Experiment.from_options(
-                trace="uniform", pages=400, refs=3000, threads=4, local="25%", faults=sys.argv[1],
+                trace="uniform", pages=400, refs=300, threads=4, local="25%", faults=sys.argv[1],
                 evict="mine:SecondChance", prefetch="mine:Next"))
         finally:
             over.set()
-        assert result.verified and result.evictions > 500, result
+        assert result.verified and result.evictions > 60, result
         """,
         faults,
     )
