@@ -97,11 +97,11 @@ int edm_prefetch_marked(edm_pager *p, uint32_t page) {
     return given;
 }
 
-/* Room for the next window: LPET keeps as many pages free as the last window wished for, a quarter of
- * the limit at most. It shrinks by an eighth with each fault that wishes for less. Where all pages have
- * room, so has the window. */
+/* Then nothing need ever leave, for a page or for a window. */
 static int all_have_room(const edm_pager *p) { return p->high >= p->pages; }
 
+/* Room for the next window: LPET keeps as many pages free as the last window wished for, a quarter of
+ * the limit at most. It shrinks by an eighth with each fault that wishes for less. */
 static uint32_t high_now(const edm_pager *p) {
     if (all_have_room(p)) return p->high;
     uint32_t most = p->limit / 4, room = p->room < most ? p->room : most;
