@@ -24,6 +24,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,7 +63,7 @@ _Static_assert(sizeof(struct uffdio_copy) == 40, "struct uffdio_copy is 40 bytes
 #define PAGE 4096u
 #define WORDS (PAGE / sizeof(uint64_t))
 #define CANNOT 77
-#define MOVE_TRIES 1000
+#define MOVE_PATIENCE_NS 1000000000ull
 
 enum mode { FAULT, LOOP };
 enum frames { RECYCLE, DROP };
@@ -120,14 +121,19 @@ static void copy_in(uint8_t *to, const uint8_t *from) {
 }
 
 static void move(uint8_t *to, uint8_t *from) {
-    for (int i = 0; i < MOVE_TRIES; i++) { /* EAGAIN: the kernel had the page locked just then */
+    uint64_t began = 0;
+    for (;;) { /* EAGAIN: the kernel had the page locked just then */
         struct uffdio_move m = {.dst = (uintptr_t)to, .src = (uintptr_t)from, .len = PAGE};
         if (!ioctl(g.uffd, UFFDIO_MOVE, &m))
             return;
         if (errno != EAGAIN)
-            break;
+            die_in_handler("UFFDIO_MOVE");
+        if (!began)
+            began = now_ns();
+        else if (now_ns() - began > MOVE_PATIENCE_NS)
+            die_in_handler("UFFDIO_MOVE: still EAGAIN after a second");
+        sched_yield(); /* to who has it locked, where that one waits for this core */
     }
-    die_in_handler("UFFDIO_MOVE");
 }
 
 /* Evict the oldest page, fetch `page`. The frame is in the slot between. */
