@@ -8,8 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from edm_policy.errors import UsageError
 from edm_workload.cli import (
     add_common_options,
@@ -28,6 +26,8 @@ class Progress:
     """One changing line on stderr, only on a terminal and unless --quiet."""
 
     def __init__(self, quiet: bool):
+        from rich.console import Console
+
         console = Console(stderr=True)
         self._status = console.status("") if console.is_terminal and not quiet else None
 

@@ -4,6 +4,9 @@ On disk it is Parquet with zstd, one row a record, the metadata beside the schem
 record may stand for several references: `hits` counts the further references to the
 same page that a reduction folded into it (0 where nothing was), so that
 `len(trace) + hits.sum()` is what the program did.
+
+pandas and pyarrow take 0.4 s to import; most programs with a region never need them, so
+they are imported where they are used.
 """
 
 from __future__ import annotations
@@ -17,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from edm_policy.errors import EdmError, UsageError
 from edm_workload.units import PAGE_SIZE
@@ -101,6 +101,8 @@ class Trace:
     @cached_property
     def footprint(self) -> int:
         """Number of different pages."""
+        import pandas as pd
+
         return len(pd.unique(self.page))
 
     @property
@@ -129,6 +131,8 @@ class Trace:
     @classmethod
     def from_parquet(cls, path: str | Path) -> Trace:
         """Read the project's own format. Raises EdmError when it is not that."""
+        import pyarrow.parquet as pq
+
         table = pq.read_table(path, memory_map=False)
         names = table.column_names
         if "page" not in names:
@@ -151,6 +155,9 @@ class Trace:
 
     def save(self, path: str | Path) -> None:
         """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         arrays = {name: getattr(self, name) for name in self.columns}
         table = pa.table(arrays).replace_schema_metadata({_KEY: json.dumps(self.metadata)})
         part = Path(f"{path}.part")
@@ -190,6 +197,8 @@ class Trace:
         order "touch": in order of first touch; "address": in order of page number, so that
         neighbours stay neighbours (what a prefetcher sees). Time is linear in the records.
         """
+        import pandas as pd
+
         if order not in ("touch", "address"):
             raise UsageError(f'trace: order "{order}" is not known; use touch or address')
         codes, unique = pd.factorize(self.page, sort=order == "address")
@@ -273,6 +282,8 @@ class Trace:
 
     def info(self) -> dict[str, Any]:
         """Counts and metadata, ready for JSON."""
+        import pandas as pd
+
         page_size = int(self.metadata["page_size"])
         facts: dict[str, Any] = {
             "records": len(self),
