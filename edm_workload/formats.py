@@ -179,6 +179,13 @@ def _pages_of(path: Path, column: pd.Series) -> np.ndarray:
     return pd.factorize(column.astype(str))[0].astype(np.uint32)
 
 
+def _text(path: Path) -> str:
+    data = _content(path)
+    if b"\0" in data:
+        raise EdmError(f"{path}: not text; its format is another one (choose it with --format)")
+    return data.decode("utf-8", "replace")
+
+
 def from_text(path: Path) -> Trace:
     """One id a line: decimal numbers, or any words, which are then numbered by first touch.
 
@@ -186,7 +193,7 @@ def from_text(path: Path) -> Trace:
     """
     import pandas as pd
 
-    lines = _content(path).decode("utf-8", "replace").split("\n")
+    lines = _text(path).split("\n")
     words = [w for line in lines if (w := line.strip()) and not w.startswith("#")]
     try:
         page = np.array(words, dtype=str).astype(np.uint64) if words else np.zeros(0, np.uint32)
@@ -210,7 +217,7 @@ def from_csv(path: Path) -> Trace:
     size), or without a header, the id in the first column."""
     import pandas as pd
 
-    text = _content(path).decode("utf-8", "replace")
+    text = _text(path)
     first = text.split("\n", 1)[0].split(",")[0].strip()
     header = None if first.isdigit() or not text.strip() else 0
     try:
@@ -286,6 +293,8 @@ def load(path: Path, format: str | None = None) -> Trace:
         refuse_unknown("trace format", name, FORMATS)
     try:
         trace = FORMATS[name](path)
+    except UsageError as error:
+        raise EdmError(f"{path}: {error}") from error
     except (pa.ArrowException, json.JSONDecodeError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise EdmError(f"{path}: damaged, or not {name} ({reason}); make it again") from error

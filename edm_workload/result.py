@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edm_policy.errors import EdmError
+from edm_workload.files import whole
 from edm_workload.metadata import collect
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def save(
         "metadata": dict(collect() if metadata is None else metadata),
         "results": [r.to_dict() for r in results],
     }
-    try:
-        Path(path).write_text(json.dumps(document, indent=2, default=_plain) + "\n")
-    except OSError as error:
-        raise EdmError(f"{path}: cannot write the results ({error.strerror or error})") from error
+    with whole(path) as part:
+        part.write_text(json.dumps(document, indent=2, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

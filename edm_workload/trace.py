@@ -12,7 +12,6 @@ they are imported where they are used.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edm_policy.errors import EdmError, UsageError
+from edm_workload.files import whole
 from edm_workload.units import PAGE_SIZE
 
 FORMAT_VERSION = 1
@@ -154,14 +154,15 @@ class Trace:
         return cls(**columns, metadata={"name": Path(path).name} | metadata)
 
     def save(self, path: str | Path) -> None:
-        """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails."""
+        """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails, and
+        UsageError for a name that says another format (see check_name)."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         arrays = {name: getattr(self, name) for name in self.columns}
+        check_name(path)
         table = pa.table(arrays).replace_schema_metadata({_KEY: json.dumps(self.metadata)})
-        part = Path(f"{path}.part")
-        try:
+        with whole(path) as part:
             # Times only grow, so their differences are small; the other columns repeat.
             pq.write_table(
                 table,
@@ -171,13 +172,6 @@ class Trace:
                 use_dictionary=[name for name in self.columns if name not in ("t_ns", "write")],
                 column_encoding={"t_ns": "DELTA_BINARY_PACKED"} if "t_ns" in arrays else None,
             )
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise EdmError(
-                f"{path}: cannot write the trace ({reason}); check the folder"
-            ) from error
 
     # -- views
 
@@ -300,6 +294,13 @@ class Trace:
         if self.t_ns is not None and len(self):
             facts["duration_s"] = float(self.t_ns[-1] - self.t_ns[0]) / 1e9
         return facts | {"metadata": self.metadata}
+
+
+def check_name(path: str | Path) -> None:
+    """Raises UsageError for a file that would be Parquet and whose name says something else."""
+    if Path(path).suffix != ".parquet" and (Path(path).is_file() or not Path(path).exists()):
+        better = Path(path).with_suffix(".parquet")
+        raise UsageError(f"{path}: a trace is written as Parquet; name it {better}")
 
 
 def concatenate(traces: Sequence[Trace]) -> Trace:
