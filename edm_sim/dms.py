@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import simpy
+from edm_policy._core import lib
 
 from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
@@ -19,9 +20,6 @@ from edm_sim.queueing import Server
 from edm_sim.spt import Spt
 from edm_workload.networks import Network
 from edm_workload.units import PAGE_SIZE
-
-SPIN_NS = 150_000
-"""As in edm_real/c/store_shaped.c."""
 
 Delay = int | Generator[simpy.Event, Any, None]
 """Nanoseconds until the answer, or steps that take their time (and may raise StoreError)."""
@@ -81,7 +79,7 @@ class DirectDms:
         self._get, self._put = self._service(store, seed)
         self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
         # A wait as short as this is spun for on real memory, on the core.
-        self.remote = store.remote or (network is not None and p50 * 1000 >= SPIN_NS)
+        self.remote = store.remote or (network is not None and p50 * 1000 >= lib.EDM_SPIN_NS)
         self.quick = store.quick and network is None
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()

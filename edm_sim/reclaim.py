@@ -1,10 +1,10 @@
-"""Reclaim: LPET, direct reclaim, write-back, pages asked back, and who waits for whom."""
+"""Reclaim: LPET, direct reclaim, write-back, and who waits for whom."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import simpy
 from edm_policy._core import lib
@@ -12,30 +12,21 @@ from edm_policy._core import lib
 from edm_policy import Pager
 from edm_sim import recorder as record
 from edm_sim.clock import Clock
+from edm_sim.commands import Commands
 from edm_sim.cores import Cores, Thread
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
 from edm_sim.draws import Machine
-from edm_sim.network import Link
 from edm_sim.references import Share
 from edm_sim.rest import Rest
-from edm_sim.spt import NOBODY, Spt
-
-if TYPE_CHECKING:
-    from edm_sim.instance import Commands
+from edm_sim.spt import Spt
 
 Steps = Generator[simpy.Event, Any, Any]
 
 _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
-FLUSH_BATCH = 64
-
-PUT = 64
-"""Pages stored at a time, as on real memory (PUT in evict.c)."""
-
-DIRECT = 32
-"""Evictions in a faulting thread's reclaim step, as on real memory (EDM_DIRECT in region.h)."""
+DIRECT, PUT = lib.EDM_DIRECT, lib.EDM_PUT
 
 
 class Reclaim:
@@ -295,68 +286,3 @@ class Reclaim:
                 f"instance {self.number}: {self.under_way} steps never ended, "
                 f"pages {sorted(self._waiting)} are waited for"
             )
-
-    # -- pages that others ask for, and leaving altogether
-
-    def give_up(self, page_there: int) -> Steps:
-        """The DMS asks for the page: evicts it, whatever it takes."""
-        page, begin = page_there - self.base, self.env.now
-        while not self.gone and self.spt.owner[page_there] == self.number:
-            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
-            commands = self.out.all()
-            if not commands:  # claimed, and not touched yet
-                self.spt.give(page_there, self.number)
-            elif commands[0][0] == _WAIT:
-                yield self.event_of(page)
-            else:
-                yield from self._carry_out(commands)
-        self._note(page, record.HAND_OVER, begin)
-
-    def evacuate(self, until: int) -> Steps:
-        """Stores every page and leaves; what is not stored at `until` is left behind.
-
-        Pages in somebody's hands are passed over, so it takes several rounds.
-        """
-        env, worked = self.env, True
-        while worked and lib.edm_resident(self.ptr) and env.now < until:
-            worked = False
-            for first in range(0, self.pager.config.pages, FLUSH_BATCH):
-                commands = self._recall_range(first, first + FLUSH_BATCH)
-                if commands:
-                    worked = True
-                    flush = env.process(self._carry_out(commands))
-                    yield flush | env.timeout(until - env.now)
-                if env.now >= until:
-                    return
-            if self.under_way:
-                worked = True
-                yield self._next_progress() | env.timeout(until - env.now)
-
-    def _recall_range(self, first: int, end: int) -> list[tuple[int, int, int]]:
-        commands: list[tuple[int, int, int]] = []
-        for page in range(first, min(end, self.pager.config.pages)):
-            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
-            commands += [c for c in self.out.all() if c[0] == _EVICT]
-        return commands
-
-    def abandon(self) -> None:
-        """The machine is taken back: pages whose last content was only here are lost."""
-        self.gone = True
-        for thread in self.threads:
-            if thread.is_alive:
-                waits_for = thread.target
-                if isinstance(waits_for, simpy.Timeout) and isinstance(waits_for.value, Link):
-                    waits_for.value.cut_off += 1
-                thread.interrupt()
-        for page in list(self._waiting):
-            self.fire(page)
-        for page in range(self.pager.config.pages):
-            there = self.base + page
-            if self.spt.owner[there] != self.number:
-                continue
-            dirty = lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
-            if dirty or there in self.spt.fragile:
-                self.spt.copies.pop(there, None)
-                self.spt.fragile.discard(there)
-                self.spt.lose(there)
-            self.spt.owner[there] = NOBODY

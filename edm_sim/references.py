@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from edm_policy._core import ffi
+from edm_policy._core import ffi, lib
 from numpy.typing import NDArray
 
 from edm_sim.cores import Thread
 from edm_workload import Trace
-
-CHUNK = 4096
-"""Records a thread takes at a time from a trace without tid; as the replay on real memory."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,6 @@ def shares(trace: Trace, threads: int, think: Think) -> list[Share]:
             found.append(Share(part, iter([(0, part.n)])))
         return found
     refs = References(trace, think)
-    step = refs.n if threads == 1 else CHUNK
+    step = refs.n if threads == 1 else lib.EDM_CHUNK
     common = iter([(i, min(refs.n, i + step)) for i in range(0, refs.n, max(1, step))])
     return [Share(refs, common) for _ in range(threads)]

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-enum { REFUSED_NS = 5000000, STEP = 8, PUT = 64, LOOK_NS = 25000, STEADY_NS = 5000000 };
+enum { REFUSED_NS = 5000000, STEP = 8 };
 
 /* Unmaps what the commands say, into buffers where the bytes are wanted. */
 static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
@@ -143,11 +143,11 @@ static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
-/* Pages whose bytes are in their buffers go to the store, PUT at a time: who waits for room has it early. */
+/* Pages whose bytes are in their buffers go to the store, EDM_PUT at a time. */
 static void store_all(edm_region *r, edm_cmd *c, uint32_t n) {
     n = tell_done(r, c, n);
     for (uint32_t i = 0, part; i < n; i += part) {
-        part = n - i < PUT || r->lockstep ? n - i : PUT;
+        part = n - i < EDM_PUT || r->lockstep ? n - i : EDM_PUT;
         write_back(r, c + i, part);
         edm_hook(r, EDM_AT_STORED, c[i].page);
         tell_stored(r, c + i, part);
@@ -234,11 +234,11 @@ int edm_reclaim_to_ok(edm_region *r) {
  * rings come at a steady pace (idle_ns: how long the waits before lasted), LPET sleeps by the clock, most of the time
  * until the next one is due, and then looks again and again. Only a ring that is long overdue finds it asleep. */
 static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
-    uint64_t begin = edm_now_ns(), step = *idle_ns / 16 > LOOK_NS ? *idle_ns / 16 : LOOK_NS;
-    if (*idle_ns < STEADY_NS) {
-        if (*idle_ns > 2 * LOOK_NS) nap(*idle_ns * 3 / 4);
+    uint64_t begin = edm_now_ns(), step = *idle_ns / 16 > EDM_LOOK_NS ? *idle_ns / 16 : EDM_LOOK_NS;
+    if (*idle_ns < EDM_STEADY_NS) {
+        if (*idle_ns > 2 * EDM_LOOK_NS) nap(*idle_ns * 3 / 4);
         while (edm_event_ticket(&r->lpet_event) == seen && edm_now_ns() - begin < 2 * *idle_ns) {
-            edm_spans *spans = step == LOOK_NS ? r->spans : NULL;
+            edm_spans *spans = step == EDM_LOOK_NS ? r->spans : NULL;
             uint64_t mark = spans ? edm_ticks() : 0;
             nap(step);
             if (spans) edm_span_add(spans, EDM_SPAN_NAP, 1, mark);
@@ -248,7 +248,7 @@ static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
     while (edm_event_ticket(&r->lpet_event) == seen) edm_event_wait(&r->lpet_event, seen, 0, 1000000000u);
     edm_span_lpet_came(r, sleeps);
     uint64_t took = edm_now_ns() - begin;
-    *idle_ns = took < STEADY_NS && *idle_ns < STEADY_NS ? (3 * *idle_ns + took) / 4 : took;
+    *idle_ns = took < EDM_STEADY_NS && *idle_ns < EDM_STEADY_NS ? (3 * *idle_ns + took) / 4 : took;
 }
 
 /* LPET sleeps until the high watermark is reached, then reclaims down to the low one. As a batch
@@ -256,7 +256,7 @@ static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
 void *edm_lpet_main(void *region) {
     edm_region *r = region;
     uint32_t seen = 0, n;
-    uint64_t idle_ns = STEADY_NS;
+    uint64_t idle_ns = EDM_STEADY_NS;
     struct sched_param none = {0};
     edm_span_role(EDM_ROLE_LPET);
     prctl(PR_SET_NAME, "edm-lpet");

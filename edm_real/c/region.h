@@ -10,6 +10,7 @@
 #define EDM_REGION_H
 
 #include "board.h"
+#include "driver.h"
 #include "hist.h"
 #include "runtime.h"
 #include "spans.h"
@@ -32,7 +33,6 @@ enum {
     EDM_WARM_MOST = 1024,   /* free buffers kept with memory behind them */
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
     EDM_RIDE = 16,          /* so many are worth it when pages are unmapped anyway */
-    EDM_DIRECT = 32,        /* evictions in a faulting thread's reclaim step */
     EDM_HANDLERS_MAX = 16,
     EDM_LOG_RECS = 4096
 };
