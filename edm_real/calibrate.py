@@ -22,15 +22,13 @@ import numpy as np
 
 from edm_policy.errors import EdmError
 from edm_real.region import Region
-from edm_real.span_sets import STEP_PREEMPTED_NS, Spans, batches, median, pooled
+from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches, median, pooled
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
     STEP_KINDS,
     Calibration,
-    Strata,
     mean_of,
-    strata,
 )
 from edm_workload.metadata import collect
 
@@ -39,6 +37,9 @@ ROUND = 30_000
 """References of one run."""
 
 STORES = ("mem:", "file:")
+LOCAL_STORES = ("mem:", "file:", "zstd", "lz4")
+"""Those without a server: who asks them stays on the core."""
+
 NEAR = 32
 """Neighbours in a row, where faults on a page next to the last one are measured."""
 
@@ -253,27 +254,28 @@ def measure_store(url: str, bench: Bench | None = None, rounds: int = 1) -> dict
     """get, put and new of a store, for Calibration.stores. Raises EdmError if it cannot be had."""
     bench = bench or Bench()
     old, new, near = Spans(), Spans(), Spans()
+    # Who waits for a server is off the core, and where the scheduler puts them all is part of it.
+    apart = url.startswith(LOCAL_STORES)
     for _ in range(rounds):
-        bench.run(new, store=url, warm=False, writes=0.8)
-        bench.run(near, store=url, row=NEAR)
-        bench.run(old, store=url)
+        bench.run(new, store=url, warm=False, writes=0.8, apart=apart)
+        bench.run(near, store=url, row=NEAR, apart=apart)
+        bench.run(old, store=url, apart=apart)
         for batch in (8, 32, 128):
-            bench.run(old, store=url, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - batch)
+            low = LIMIT - 8 - batch
+            bench.run(old, store=url, apart=apart, batch=batch, high=LIMIT - 8, low=low)
+        if len(bench.cores) > 1:
+            bench.run(old, store=url, threads=2)
+            bench.run(near, store=url, threads=2, row=NEAR)
+    most_ns = STEP_PREEMPTED_NS if apart else ASLEEP_MOST_NS
     found = {
-        "get": _everything(old, "get"),
-        "near": _everything(near, "get"),
-        "put": batches(old.of("put")),
-        "new": batches(new.of("put")),
+        "get": old.fault("get", asleep=not apart),
+        "near": near.fault("get", asleep=not apart),
+        "put": batches(old.of("put"), most_ns=most_ns),
+        "new": batches(new.of("put"), most_ns=most_ns),
     }
     if not all(found.values()):
         raise EdmError(f"store {url}: too few pages went there to measure it; give it more room")
     return found
-
-
-def _everything(spans: Spans, kind: str) -> Strata:
-    parts = [s for s in spans.of(kind) if s.least == 1]
-    values, counts = pooled(parts, STEP_PREEMPTED_NS * 10)
-    return strata(values, counts) if counts.sum() else []
 
 
 def calibrate(
@@ -394,7 +396,8 @@ def summary(c: Calibration) -> list[dict[str, Any]]:
         for beside, parts in by.items():
             rows.append(_row(f"{kind}, monitor", beside, mean_of(parts), parts[-1][1]))
     for scheme, store in c.stores.items():
-        rows.append(_row(f"{scheme}: get", "", mean_of(store["get"]), store["get"][-1][1]))
+        for beside, parts in store["get"].items():
+            rows.append(_row(f"{scheme}: get", beside, mean_of(parts), parts[-1][1]))
         for what in ("put", "new"):
             pages, ns = store[what]["sizes"][-1]
             top = ns * store[what]["spread"][-1][-1][1]

@@ -14,7 +14,7 @@ from typing import Any
 
 from edm_policy.errors import UsageError
 from edm_workload import Experiment
-from edm_workload.calibration import Calibration, Strata, load, mean_of
+from edm_workload.calibration import Calibration, load, mean_of, usual
 from edm_workload.units import refuse_unknown
 
 
@@ -79,7 +79,7 @@ class Costs:
     @classmethod
     def of(cls, calibration: Calibration, scale: float = 1.0) -> Costs:
         """What a calibration says."""
-        alone = {k: _usual(by) for k, by in calibration.faults.items()}
+        alone = {k: usual(by) for k, by in calibration.faults.items()}
         told = alone["conclude"]
         means = {
             "think_ns": calibration.hit[len(calibration.hit) // 2][1],
@@ -97,8 +97,8 @@ class Costs:
             "nap_ns": mean_of(calibration.nap),
         }
         if calibration.monitor:
-            means["monitor_ns"] = _usual(calibration.monitor["arrive"])
-            means["monitor_return_ns"] = _usual(calibration.monitor["return"])
+            means["monitor_ns"] = usual(calibration.monitor["arrive"])
+            means["monitor_return_ns"] = usual(calibration.monitor["return"])
         whole = {name: round(ns * scale) for name, ns in means.items()}
         # What threads cost one another is in what was measured beside them.
         return replace(cls(), **whole, tlb_ns=0, calibration=calibration, scale=scale)
@@ -115,11 +115,6 @@ class Costs:
         """A batch that takes `out` pages into buffers and drops `dropped` clean ones."""
         pages = out * self.evict_ns + dropped * self.drop_ns
         return pages + self.batch_ns if pages else 0
-
-
-def _usual(by: dict[str, Strata]) -> float:
-    """Mean where LPET is at work beside it, or else alone, or else as it was seen."""
-    return mean_of(next(by[b] for b in ("lpet", "nobody", "faulter", "flush") if b in by))
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
         found = calibration.stores[scheme]
         size, ns = found["put"]["sizes"][-1]
         return StoreCosts(
-            round(mean_of(found["get"]) * costs.scale),
+            round(usual(found["get"]) * costs.scale),
             round(ns / size * costs.scale),
             calibration.name(),
             measured=found,

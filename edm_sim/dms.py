@@ -15,7 +15,7 @@ from edm_policy._core import lib
 from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
 from edm_sim.distributions import from_percentiles, sampler, stream
-from edm_sim.draws import Sampler
+from edm_sim.draws import NOBODY, Sampler
 from edm_sim.queueing import Server
 from edm_sim.spt import Spt
 from edm_workload.networks import Network
@@ -52,8 +52,9 @@ class PageServer(Protocol):
         """At the end of a run. Raises AssertionError for what must not be."""
         ...
 
-    def fetch(self, instance: int, pages: list[int], near: bool = False) -> Delay:
-        """DML: bring stored pages to the instance. near: the page after the last one."""
+    def fetch(self, instance: int, pages: list[int], beside: int = NOBODY) -> Delay:
+        """DML: bring stored pages to the instance. beside: what goes on beside the thread that
+        asks, as draws.py counts it (NEAR is in it)."""
         ...
 
     def put(self, instance: int, pages: list[int]) -> Delay:
@@ -89,13 +90,15 @@ class DirectDms:
     @staticmethod
     def _service(
         store: StoreCosts, seed: int
-    ) -> tuple[Callable[[int, bool], int], Callable[[int, int], int]]:
-        """What it takes to get n pages, near or not, and to put n of which some are new to the
+    ) -> tuple[Callable[[int, int], int], Callable[[int, int], int]]:
+        """What it takes to get n pages beside what, and to put n of which some are new to the
         store."""
         if not store.measured:
-            return lambda n, near: n * store.get_ns, lambda n, new: n * store.put_ns
+            return lambda n, beside: n * store.get_ns, lambda n, new: n * store.put_ns
         draws = Sampler(seed, store.scale, "store")
-        far, close = (draws.strata(store.measured[k], k) for k in ("get", "near"))
+        gets = draws.by_beside(store.measured, ("get",)) + draws.by_beside(
+            store.measured, ("near",)
+        )
         old, new = (draws.batch(store.measured[k], k) for k in ("put", "new"))
 
         def put(n: int, first: int) -> int:
@@ -103,16 +106,16 @@ class DirectDms:
             share = first / n
             return round((1 - share) * old(n) + share * new(n))
 
-        def get(n: int, near: bool) -> int:
-            one = close if near else far
+        def get(n: int, beside: int) -> int:
+            one = gets[beside]
             return sum([one() for _ in range(n)])
 
         return get, put
 
-    def fetch(self, instance: int, pages: list[int], near: bool = False) -> int:
+    def fetch(self, instance: int, pages: list[int], beside: int = NOBODY) -> int:
         n = len(pages)
         self.bytes_down += n * PAGE_SIZE
-        wait = self._trip() + self._get(n, near)
+        wait = self._trip() + self._get(n, beside)
         if self._wire_ns:
             now = self.env.now
             wait += self.down.admit(now, n * self._wire_ns) - now

@@ -150,7 +150,7 @@ class Faults(Sharing):
         self, share: Share, page: int, told: tuple[int, int], ring: int, beside: int
     ) -> Steps:
         env, install_ns = self.env, self.draw.install[beside]()
-        delay = self.dms.fetch(self.number, [self.base + page], share.near > 0)
+        delay = self.dms.fetch(self.number, [self.base + page], beside)
         if isinstance(delay, int) and not (self.dms.remote and self.cores):
             held = self.locked(*told)
             ns = held + ring + install_ns + delay
@@ -222,8 +222,8 @@ class Faults(Sharing):
     def _prefetch(self, share: Share, pages: list[int], beside: int) -> Steps:
         """The thread that faulted brings further pages, before it goes on."""
         env, begin = self.env, self.env.now
-        near = pages[-1] - pages[0] == len(pages) - 1
-        delay = self.dms.fetch(self.number, [self.base + page for page in pages], near)
+        beside = beside % NEAR + NEAR * (pages[-1] - pages[0] == len(pages) - 1)
+        delay = self.dms.fetch(self.number, [self.base + page for page in pages], beside)
         away = not isinstance(delay, int) or bool(self.dms.remote and self.cores)
         failed: frozenset[int] = frozenset()
         self.under_way += 1
@@ -239,7 +239,7 @@ class Faults(Sharing):
         if away:
             yield from self.on_core(share)
         self.spent["get"] += env.now - begin
-        install = self.draw.install[beside % NEAR + NEAR * near]
+        install = self.draw.install[beside]
         ns = sum([install() for _ in pages])
         self.spent["install"] += ns
         yield env.timeout(ns)

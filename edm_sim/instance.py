@@ -97,9 +97,9 @@ class Instance(Faults):
 
     def on_core(self, share: Share) -> Steps:
         """The thread runs, as soon as there is a core for it."""
+        share.running = True
         if self.cores:
             yield from self.cores.enter(share.core)
-        share.running = True
 
     def off_core(self, share: Share) -> None:
         """The thread sleeps."""
@@ -110,8 +110,8 @@ class Instance(Faults):
     def next_turn(self, share: Share) -> Steps:
         """Its slice is over: another thread's turn."""
         begin = self.env.now
-        self.off_core(share)
-        yield from self.on_core(share)
+        if self.cores:
+            yield from self.cores.turn(share.core)
         self.spent["core"] += self.env.now - begin
 
     def wait_for(self, event: simpy.Event, share: Share) -> Steps:

@@ -171,6 +171,8 @@ class Reclaim:
         """Entries of the page table were changed: every core that runs the program is
         interrupted, and who does it waits for that. Returns that wait, ns."""
         running = [share for share in self.shares if share.running and share is not by]
+        if self.cores:
+            running = [share for share in running if share.core.on]
         for share in running:
             share.interrupted_ns += self.draw.interrupt()
             share.interrupted_at = self.env.now

@@ -97,7 +97,7 @@ class Share:
         self.refs = refs
         self.stretches = stretches
         self.at = (0, 0)  # what is left of the stretch under way
-        self.running = True  # on a core: false while a page comes over the network, and at the end
+        self.running = True  # on a core or ready: false while it sleeps, and at the end
         self.core = Thread()
         self.last = -2  # the page it faulted on last
         self.near = 0  # draws.NEAR if its fault is on the page after that

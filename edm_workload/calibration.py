@@ -20,7 +20,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     interrupt             what a TLB flush costs each core that runs the program: strata
     monitor               arrive and return of a handler thread, as in faults; beside a second
                           faulting thread, the wait for the handler included
-    stores                scheme -> get, near (strata, of a page), put, new (batches, as in steps)
+    stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
+                          steps)
 
 Strata are [share, mean ns of it] in ascending order: a distribution whose mean is exact. Sizes are
 [pages, mean ns] of batches, spread for each of them the strata of what one took over its mean.
@@ -42,7 +43,7 @@ from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
 
-SCHEMA = 3
+SCHEMA = 4
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -196,6 +197,11 @@ def from_document(document: Mapping[str, Any], where: str) -> Calibration:
     return made
 
 
+def usual(by: Mapping[str, Strata]) -> float:
+    """Mean where LPET is at work beside it, or else alone, or else as it was seen."""
+    return mean_of(next(by[b] for b in ("lpet", "nobody", "faulter", "flush") if b in by))
+
+
 def _check(c: Calibration) -> None:
     numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "between_near_ns": 0, "anchor_ns": 1}
     for key, least in numbers.items():
@@ -204,6 +210,7 @@ def _check(c: Calibration) -> None:
             raise ValueError(f"{key} is {value!r}")
     tables = [(k, c.faults[k]) for k in FAULT_KINDS]
     tables += [*c.near.items(), *c.monitor.items()]
+    tables += [(f"{k} of {name}", s[k]) for name, s in c.stores.items() for k in ("get", "near")]
     for kind, by in tables:
         if not by:
             raise ValueError(f"no {kind}")
@@ -215,8 +222,6 @@ def _check(c: Calibration) -> None:
     _check_sizes("hit", c.hit)
     batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]
     for scheme, store in c.stores.items():
-        for key in ("get", "near"):
-            _check_strata(f"{key} of {scheme}", store[key])
         batches += [(f"{k} of {scheme}", store[k]) for k in ("put", "new")]
     for what, batch in batches:
         _check_sizes(f"sizes of {what}", batch["sizes"])
