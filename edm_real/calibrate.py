@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edm_policy.errors import EdmError
+from edm_real._core import lib
 from edm_real.region import Region
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches, median, pooled
 from edm_workload.calibration import (
@@ -227,15 +228,16 @@ class Bench:
         return found
 
     def slice_ns(self) -> float:
-        """How long LPET waits for a core on which another thread runs."""
+        """From one tick at which a core changes hands to the next: twice what LPET, rung for at any
+        time between two, waits for a core on which another thread runs, on the median."""
         spans = Spans()
         with on_core(self.cores[0]):
-            self.run(spans, apart=False, threads=1)
-        late = spans.of("late")
-        values, counts = pooled(late, float("inf"))
+            for _ in range(2):
+                self.run(spans, apart=False, high=LIMIT - 8, low=LIMIT - 8 - SELDOM)
+        values, counts = pooled(spans.of("late"), float("inf"))
         if counts.sum() < 5:
             return 4e6
-        return float(np.clip(median(values, counts), 1e5, 1e8))
+        return float(np.clip(2 * median(values, counts), 1e5, 1e8))
 
     def anchor_ns(self) -> float:
         """Median latency of a fault in a short run, nothing counted: the machine's speed now.
@@ -355,6 +357,7 @@ def calibrate(
         cores=len(bench.cores),
         slice_ns=round(bench.slice_ns(), 1),
         think=think,
+        spin_ns=float(lib.edm_spin_ns()),
         between_ns=round(statistics.median(between), 2),
         between_near_ns=round(statistics.median(between_near), 2),
         hit=bench.hit_ns(statistics.median(between)),

@@ -95,6 +95,7 @@ class Costs:
             "wake_ns": mean_of(calibration.late),
             "ring_ns": alone["wake"],
             "nap_ns": mean_of(calibration.nap),
+            "spin_ns": calibration.spin_ns,
         }
         if calibration.monitor:
             means["monitor_ns"] = usual(calibration.monitor["arrive"])

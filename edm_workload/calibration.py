@@ -4,7 +4,9 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
 
     schema, metadata      where, when, under which load; see edm_workload.metadata
     cores                 this program may run on
-    slice_ns              how long a thread keeps its core while another waits for it
+    slice_ns              from one tick, at which a core changes hands if another thread waits,
+                          to the next
+    spin_ns               how long who waits for a page spins before it sleeps
     think                 [pages, ns] of a reference that hits, all of so many pages resident
     hit                   [references since the last one to its page, ns] of one that hits while
                           other pages come and go
@@ -121,6 +123,7 @@ class Calibration:
 
     cores: int
     slice_ns: float
+    spin_ns: float
     think: list[list[float]]
     hit: list[list[float]]
     between_ns: float
@@ -203,7 +206,8 @@ def usual(by: Mapping[str, Strata]) -> float:
 
 
 def _check(c: Calibration) -> None:
-    numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "between_near_ns": 0, "anchor_ns": 1}
+    numbers = dict.fromkeys(("cores", "slice_ns", "spin_ns", "anchor_ns"), 1)
+    numbers |= {"between_ns": 0, "between_near_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
