@@ -132,11 +132,16 @@ class StoreCosts:
     measured: dict[str, Any] | None = None
     scale: float = 1.0
     quick: bool = False  # asked again rather than a clean page's bytes kept
+    places: bool = False  # pages are read straight to where they are stored
 
 
 STORE_COSTS: dict[str, StoreCosts] = {
     "mem": StoreCosts(
-        200, 200, "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)", quick=True
+        200,
+        200,
+        "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)",
+        quick=True,
+        places=True,
     ),
     "file": StoreCosts(2_500, 3_000, "pread and pwrite of 4 KiB in the page cache"),
     "zstd+mem": StoreCosts(
@@ -163,7 +168,7 @@ def costs_of(experiment: Experiment) -> Costs:
 def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
     """For a store URL: a calibration's, where it knows this store. Raises UsageError for a scheme
     that has no costs here."""
-    scheme = url.partition(":")[0]
+    scheme, places = url.partition(":")[0], "placed=0" not in url
     if scheme not in STORE_COSTS and scheme.startswith(("redis", "valkey")):
         scheme = "redis"
     calibration = costs.calibration if costs else None
@@ -177,7 +182,9 @@ def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
             measured=found,
             scale=costs.scale,
             quick=scheme in STORE_COSTS and STORE_COSTS[scheme].quick,
+            places=places and scheme in STORE_COSTS and STORE_COSTS[scheme].places,
         )
     if scheme in STORE_COSTS:
-        return STORE_COSTS[scheme]
+        known = STORE_COSTS[scheme]
+        return replace(known, places=places and known.places)
     refuse_unknown("store", url, [f"{s}:" for s in STORE_COSTS])

@@ -44,6 +44,12 @@ class PageServer(Protocol):
         ...
 
     @property
+    def place(self) -> Callable[[list[int]], int] | None:
+        """put() of pages that were read straight to where they are stored: what that takes,
+        ns. None: they are not."""
+        ...
+
+    @property
     def remote(self) -> bool:
         """Whether a thread that waits for the answer is off its core."""
         ...
@@ -82,6 +88,7 @@ class DirectDms:
         # A wait as short as this is spun for on real memory, on the core.
         self.remote = store.remote or (network is not None and p50 * 1000 >= lib.EDM_SPIN_NS)
         self.quick = store.quick and network is None
+        self.place = self._place if store.places and network is None else None
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()
         self.bytes_up = 0
@@ -121,12 +128,21 @@ class DirectDms:
             wait += self.down.admit(now, n * self._wire_ns) - now
         return wait
 
-    def put(self, instance: int, pages: list[int]) -> int:
-        n = len(pages)
-        self.bytes_up += n * PAGE_SIZE
+    def _keep(self, pages: list[int]) -> int:
+        """How many of them are new to the store."""
+        self.bytes_up += len(pages) * PAGE_SIZE
         new = sum([page not in self.spt.copies for page in pages])
         for page in pages:
             self.spt.stored(page, (0,))
+        return new
+
+    def _place(self, pages: list[int]) -> int:
+        """Memory that is new takes time: what a put to new memory takes longer."""
+        new = self._keep(pages)
+        return max(0, self._put(new, new) - self._put(new, 0)) if new else 0
+
+    def put(self, instance: int, pages: list[int]) -> int:
+        n, new = len(pages), self._keep(pages)
         wait = self._trip() + self._put(n, new)
         if self._wire_ns:
             now = self.env.now

@@ -40,6 +40,7 @@ class RackDms:
 
     remote = True
     quick = False
+    place = None
 
     def __init__(
         self,

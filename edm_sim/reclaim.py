@@ -58,7 +58,7 @@ class Reclaim:
         self.lpet_interrupted_ns = 0  # by faults that changed the page table: not paid yet
         self.flushing = 0  # threads that are taking pages out of the page table
         self.mapped: set[int] = set()  # chosen, but the program reaches them still
-        self.in_store: set[int] = set()  # marked while clean: no buffer has their bytes
+        self.in_store: set[int] = set()  # marked, but no buffer has their bytes
         self._lpet_core = Thread()
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
@@ -206,12 +206,19 @@ class Reclaim:
         op, page, _ = command
         return bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
 
+    def _placed(self, page: int) -> bool:
+        """A dirty page is read straight to where it is stored, where there is such a place."""
+        return self.dms.place is not None and bool(
+            lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
+        )
+
     def _take_out(self, commands: list[tuple[int, int, int]], by: Share | None) -> Steps:
-        """Unmaps pages; the bytes of those that are not dropped are in buffers then."""
+        """Unmaps pages; the bytes of those that are not dropped are in buffers then, or stored."""
         env, draw = self.env, self.draw
         pages = [page for _, page, _ in commands]
         dropped = {c[1] for c in commands if self._dropped(c)}
-        self.in_store.update([page for op, page, _ in commands if op == _MARK and page in dropped])
+        marked = [page for op, page, _ in commands if op == _MARK]
+        self.in_store.update([p for p in marked if p in dropped or self._placed(p)])
         n, out = len(pages), len(pages) - len(dropped)
         if not draw.measured:
             self.mapped.difference_update(pages)
@@ -240,8 +247,12 @@ class Reclaim:
             self.fire(page)
         clean = [page for op, page, flags in commands if op == _EVICT and not flags & _DIRTY]
         dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
-        self.in_store.difference_update(clean)
+        self.in_store.difference_update(clean + dirty)
         self._left(clean, record.EVICT, begin)
+        if dirty and self.dms.place:
+            yield self.env.timeout(self.dms.place([self.base + page for page in dirty]))
+            self._left(dirty, record.WRITEBACK, begin)
+            return
         for first in range(0, len(dirty), PUT):
             yield from self._write_back(dirty[first : first + PUT], begin, by, lpet)
 

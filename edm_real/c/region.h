@@ -159,10 +159,10 @@ void edm_forget(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which);
 void edm_scratch_give(edm_region *r, uint32_t which);
 
-/* unmap.c: the last bytes of pages[0..n) go to the buffers, their checksums to stashed_sum; these and clean[0..m) fault from
- * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, buffers and free sorted. */
-void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
-               uint32_t m, const uint32_t *free, uint32_t f);
+/* unmap.c: the last bytes of pages[i] go to to[i], i < n, their checksums to stashed_sum; these and clean[0..m) fault from
+ * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, clean and free sorted. */
+void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
+               const uint32_t *free, uint32_t f);
 void edm_pipes_open(edm_region *r);
 void edm_pipes_close(edm_region *r);
 

@@ -141,7 +141,7 @@ static void close_shaped(edm_store *base) {
     free(s);
 }
 
-static const edm_store_ops ops = {"shaped", put, get, del, sync_inner, stats, close_shaped, NULL};
+static const edm_store_ops ops = {"shaped", put, get, del, sync_inner, stats, .close = close_shaped};
 
 static edm_store *open_shaped(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     struct shaped o = {.seed = 1};
