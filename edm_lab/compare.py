@@ -20,7 +20,7 @@ import edm_real
 import edm_sim
 from edm_lab.calibration import drift, inner_store
 from edm_policy.errors import UsageError
-from edm_real.calibrate import Watch, anchor_ns
+from edm_real.calibrate import LOCAL_STORES, Watch, anchor_ns
 from edm_sim import Costs
 from edm_workload import Experiment, Result
 from edm_workload.calibration import Calibration
@@ -146,7 +146,7 @@ def compare(
     anchors: list[float] = []
     disturbed = 0
     # A store's server is somebody else's processor time, too, and belongs to the run.
-    alone = inner_store(experiment.store.url).startswith(("mem:", "file:", "zstd", "lz4"))
+    alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
     while len(real) < repeats:
         say(f"run {len(real) + 1} of {repeats}: real memory")
         watch = Watch()
