@@ -19,7 +19,8 @@ import pandas as pd
 import edm_real
 import edm_sim
 from edm_lab.calibration import drift, inner_store
-from edm_real.calibrate import Watch, anchor_ns
+from edm_policy.errors import UsageError
+from edm_real.calibrate import LOCAL_STORES, Watch, anchor_ns
 from edm_sim import Costs
 from edm_workload import Experiment, Result
 from edm_workload.calibration import Calibration
@@ -138,12 +139,14 @@ def compare(
     components: one more real run tells where its time went. The same experiment and costs give
     the same simulated run, so there is one.
     """
+    if repeats < 1:
+        raise UsageError(f"repeats: {repeats} must be a whole number from 1 up")
     say = progress or (lambda text: None)
     real: list[Result] = []
     anchors: list[float] = []
     disturbed = 0
     # A store's server is somebody else's processor time, too, and belongs to the run.
-    alone = inner_store(experiment.store.url).startswith(("mem:", "file:", "zstd", "lz4"))
+    alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
     while len(real) < repeats:
         say(f"run {len(real) + 1} of {repeats}: real memory")
         watch = Watch()

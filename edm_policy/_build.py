@@ -27,6 +27,7 @@ def declarations(header: Path) -> str:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(C / "pager.h"))
+ffibuilder.cdef(declarations(C / "driver.h"))
 ffibuilder.cdef(declarations(C / "shards.h"))
 ffibuilder.cdef(declarations(C / "ring.h"))
 ffibuilder.cdef(
@@ -52,7 +53,7 @@ ffibuilder.cdef(
 )
 ffibuilder.set_source(
     "edm_policy._core",
-    '#include "../custom_glue.h"\n#include "shards.h"\n#include "ring.h"',
+    '#include "../custom_glue.h"\n#include "driver.h"\n#include "shards.h"\n#include "ring.h"',
     sources=[os.path.relpath(f, HERE.parent) for f in sorted(C.glob("*.c"))],
     include_dirs=[str(C)],
     depends=[str(f) for f in sorted({*C.glob("*.h"), *C.glob("*.def"), HERE / "custom_glue.h"})],

@@ -84,5 +84,6 @@ def preload() -> Extension:
         optional=True,  # it needs glibc
     )
 
+
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

@@ -21,16 +21,15 @@ from typing import Any
 import numpy as np
 
 from edm_policy.errors import EdmError
+from edm_real._core import lib
 from edm_real.region import Region
-from edm_real.span_sets import STEP_PREEMPTED_NS, Spans, batches, median, pooled
+from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches, median, pooled
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
     STEP_KINDS,
     Calibration,
-    Strata,
     mean_of,
-    strata,
 )
 from edm_workload.metadata import collect
 
@@ -39,6 +38,9 @@ ROUND = 30_000
 """References of one run."""
 
 STORES = ("mem:", "file:")
+LOCAL_STORES = ("mem:", "file:", "zstd", "lz4")
+"""Those without a server: who asks them stays on the core."""
+
 NEAR = 32
 """Neighbours in a row, where faults on a page next to the last one are measured."""
 
@@ -226,15 +228,16 @@ class Bench:
         return found
 
     def slice_ns(self) -> float:
-        """How long LPET waits for a core on which another thread runs."""
+        """From one tick at which a core changes hands to the next: twice what LPET, rung for at any
+        time between two, waits for a core on which another thread runs, on the median."""
         spans = Spans()
         with on_core(self.cores[0]):
-            self.run(spans, apart=False, threads=1)
-        late = spans.of("late")
-        values, counts = pooled(late, float("inf"))
+            for _ in range(2):
+                self.run(spans, apart=False, high=LIMIT - 8, low=LIMIT - 8 - SELDOM)
+        values, counts = pooled(spans.of("late"), float("inf"))
         if counts.sum() < 5:
             return 4e6
-        return float(np.clip(median(values, counts), 1e5, 1e8))
+        return float(np.clip(2 * median(values, counts), 1e5, 1e8))
 
     def anchor_ns(self) -> float:
         """Median latency of a fault in a short run, nothing counted: the machine's speed now.
@@ -249,31 +252,38 @@ def anchor_ns(seed: int = 1) -> float:
     return Bench(seed).anchor_ns()
 
 
+PUT = {"mem:": "mem:?placed=0"}
+"""A store whose pages are read straight to their places, as one that they are put into: the
+simulator puts a network in front of it, and nothing can be placed there."""
+
+
 def measure_store(url: str, bench: Bench | None = None, rounds: int = 1) -> dict[str, Any]:
     """get, put and new of a store, for Calibration.stores. Raises EdmError if it cannot be had."""
     bench = bench or Bench()
     old, new, near = Spans(), Spans(), Spans()
+    # Who waits for a server is off the core, and where the scheduler puts them all is part of it.
+    apart = url.startswith(LOCAL_STORES)
+    url = PUT.get(url, url)
     for _ in range(rounds):
-        bench.run(new, store=url, warm=False, writes=0.8)
-        bench.run(near, store=url, row=NEAR)
-        bench.run(old, store=url)
+        bench.run(new, store=url, warm=False, writes=0.8, apart=apart)
+        bench.run(near, store=url, row=NEAR, apart=apart)
+        bench.run(old, store=url, apart=apart)
         for batch in (8, 32, 128):
-            bench.run(old, store=url, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - batch)
+            low = LIMIT - 8 - batch
+            bench.run(old, store=url, apart=apart, batch=batch, high=LIMIT - 8, low=low)
+        if len(bench.cores) > 1:
+            bench.run(old, store=url, threads=2)
+            bench.run(near, store=url, threads=2, row=NEAR)
+    most_ns = STEP_PREEMPTED_NS if apart else ASLEEP_MOST_NS
     found = {
-        "get": _everything(old, "get"),
-        "near": _everything(near, "get"),
-        "put": batches(old.of("put")),
-        "new": batches(new.of("put")),
+        "get": old.fault("get", asleep=not apart),
+        "near": near.fault("get", asleep=not apart),
+        "put": batches(old.of("put"), most_ns=most_ns),
+        "new": batches(new.of("put"), most_ns=most_ns),
     }
     if not all(found.values()):
         raise EdmError(f"store {url}: too few pages went there to measure it; give it more room")
     return found
-
-
-def _everything(spans: Spans, kind: str) -> Strata:
-    parts = [s for s in spans.of(kind) if s.least == 1]
-    values, counts = pooled(parts, STEP_PREEMPTED_NS * 10)
-    return strata(values, counts) if counts.sum() else []
 
 
 def calibrate(
@@ -288,7 +298,7 @@ def calibrate(
     """
     metadata, watch, began = collect(), Watch(), time.monotonic()
     bench, monitor, crowd, calm, asleep = Bench(), Spans(), Spans(), Spans(), Spans()
-    faults, near, steps, single = Spans(), Spans(), Spans(), Spans()
+    faults, near, steps, put, single = Spans(), Spans(), Spans(), Spans(), Spans()
     repeats = 1 if quick else REPEATS
     bench.begin()
     between: list[float] = []
@@ -297,7 +307,8 @@ def calibrate(
         round_name = f"round {i + 1} of {repeats}"
         progress(f"{round_name}: faults beside LPET")
         bench.run(faults, steps, single)
-        bench.run(faults, steps, single, evict="lpet", writes=0.5)
+        bench.run(faults, single, store=PUT["mem:"], evict="lpet", writes=0.5)
+        bench.run(steps, single, evict="lpet", writes=0.5)
         bench.run(faults, single, warm=False)
         bench.run(near, row=NEAR)
         bench.run(near, row=NEAR, warm=False)
@@ -310,12 +321,15 @@ def calibrate(
         bench.run(steps, reclaim="faulter")
         for batch in BATCHES[::2] if quick else BATCHES:
             bench.run(steps, single, batch=batch, high=LIMIT - 8, low=LIMIT - 8 - 2 * batch)
+        bench.run(put, store=PUT["mem:"])
         progress(f"{round_name}: beside another thread that faults")
         if len(bench.cores) > 1:
             bench.run(faults, steps, threads=2, refs=2 * ROUND)
             bench.run(near, row=NEAR, threads=2, refs=2 * ROUND)
             bench.run(steps, threads=2, refs=2 * ROUND, reclaim="faulter")
-            bench.run(faults, threads=2, evict="lpet", refs=2 * ROUND, warm=False)
+            bench.run(
+                faults, put, store=PUT["mem:"], threads=2, evict="lpet", refs=2 * ROUND, warm=False
+            )
         progress(f"{round_name}: monitor")
         # Not apart: the handler keeps the thread on its own core, and that takes time.
         bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 2)
@@ -343,7 +357,7 @@ def calibrate(
     late = asleep.once("late") or [[1.0, ASLEEP_NS]]
     handled = (("nobody", monitor), ("faulter", crowd))
     think = bench.think_ns()
-    by_step = {kind: steps.step(kind) for kind in STEP_KINDS}
+    by_step = {kind: (put if kind == "stored" else steps).step(kind) for kind in STEP_KINDS}
     parts: dict[str, Any] = by_kind | {"late": late} | by_step
     missing = [k for k, v in parts.items() if not v or not all(v)]
     if missing:
@@ -353,6 +367,7 @@ def calibrate(
         cores=len(bench.cores),
         slice_ns=round(bench.slice_ns(), 1),
         think=think,
+        spin_ns=float(lib.edm_spin_ns()),
         between_ns=round(statistics.median(between), 2),
         between_near_ns=round(statistics.median(between_near), 2),
         hit=bench.hit_ns(statistics.median(between)),
@@ -394,7 +409,8 @@ def summary(c: Calibration) -> list[dict[str, Any]]:
         for beside, parts in by.items():
             rows.append(_row(f"{kind}, monitor", beside, mean_of(parts), parts[-1][1]))
     for scheme, store in c.stores.items():
-        rows.append(_row(f"{scheme}: get", "", mean_of(store["get"]), store["get"][-1][1]))
+        for beside, parts in store["get"].items():
+            rows.append(_row(f"{scheme}: get", beside, mean_of(parts), parts[-1][1]))
         for what in ("put", "new"):
             pages, ns = store[what]["sizes"][-1]
             top = ns * store[what]["spread"][-1][-1][1]

@@ -15,6 +15,7 @@ from edm_real.spans import PREEMPTED_NS, Span
 from edm_workload.calibration import FAULT_KINDS, Steps, Strata, strata
 
 STEP_PREEMPTED_NS = 2_000_000.0
+ASLEEP_MOST_NS = 20_000_000.0
 INTERRUPTED_NS = 5_000.0
 """What took so much longer than usual beside a TLB flush was interrupted by it."""
 
@@ -44,20 +45,24 @@ class Spans:
     def _besides(self, kind: str) -> list[str]:
         return [b for k, b in self._parts if k == kind]
 
-    def _faults(self, kind: str, beside: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _faults(
+        self, kind: str, beside: str, most_ns: float = PREEMPTED_NS
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Values, ascending, and counts of one-page spans, not LPET's."""
         parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
-        return pooled(parts, PREEMPTED_NS)
+        return pooled(parts, most_ns)
 
-    def fault(self, kind: str, least: int = 50) -> dict[str, Strata]:
-        """Strata of one-page spans by what went on beside, where enough were seen. Those that a
-        TLB flush interrupted are not among them: see interrupt()."""
+    def fault(self, kind: str, least: int = 50, asleep: bool = False) -> dict[str, Strata]:
+        """Strata of one-page spans by what went on beside, where enough were seen. What a
+        TLB flush adds is not in them (see interrupt()), nor those that waited for a core; asleep:
+        who waits off the core, for whom both are part of it."""
+        most_ns = ASLEEP_MOST_NS if asleep else PREEMPTED_NS
         found = {}
         for beside in self._besides(kind):
-            values, counts = self._faults(kind, beside)
+            values, counts = self._faults(kind, beside, most_ns)
             if counts.sum() < least:
                 continue
-            if beside == "flush":
+            if beside == "flush" and not asleep:
                 keep = values <= median(values, counts) + INTERRUPTED_NS
                 values, counts = values[keep], counts[keep]
             found[beside] = strata(values, counts)
@@ -117,14 +122,14 @@ def pooled(spans: list[Span], most: float) -> tuple[NDArray[Any], NDArray[Any]]:
     return values[keep][order], counts[keep][order]
 
 
-def batches(spans: list[Span], least: int = 8) -> Steps | None:
+def batches(spans: list[Span], least: int = 8, most_ns: float = STEP_PREEMPTED_NS) -> Steps | None:
     """Mean by size, and the spread about it, of spans of many pages; None: too few."""
     sizes, spread = [], []
     by_size: dict[int, list[Span]] = defaultdict(list)
     for s in spans:
         by_size[s.least].append(s)
     for _, parts in sorted(by_size.items()):
-        values, counts = pooled(parts, STEP_PREEMPTED_NS)
+        values, counts = pooled(parts, most_ns)
         n = counts.sum()
         if n < least:
             continue

@@ -1,9 +1,9 @@
 """Cores that threads take turns on.
 
-A thread keeps its core until it sleeps, or, while another one is ready, until its slice is
-over: as on Linux with the kernel's voluntary preemption, a woken thread does not push a running
-one aside. Who ran on beyond its slice, because nobody else was ready, has another one from when
-somebody is. Turns change where the model can be interrupted, at the ends of computing.
+A thread keeps its core until it sleeps, or, while another one is ready, until the next tick: as on
+Linux with the kernel's voluntary preemption, a woken thread does not push a running one aside, and
+the kernel looks whose turn it is when its clock ticks. Turns change where the model can be
+interrupted, at the ends of computing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Steps = Generator[simpy.Event, Any, Any]
 
 
 class Thread:
-    """Somebody who needs a core: `until` its slice ends, `on` whether it has one."""
+    """Somebody who needs a core: `until` it can lose it, `on` whether it has one."""
 
     __slots__ = ("on", "until")
 
@@ -50,15 +50,18 @@ class Cores:
         if not self.ready:
             for other in self.running:
                 if other.until <= self.env.now:
-                    other.until = self.env.now + self.slice_ns
+                    other.until = self._next_tick()
         self.ready.append((thread, turn))
         begin = self.env.now
         yield turn
         self.waited_ns += self.env.now - begin
 
     def _give(self, thread: Thread) -> None:
-        thread.on, thread.until = True, self.env.now + self.slice_ns
+        thread.on, thread.until = True, self._next_tick()
         self.running.append(thread)
+
+    def _next_tick(self) -> int:
+        return (self.env.now // self.slice_ns + 1) * self.slice_ns
 
     def leave(self, thread: Thread) -> None:
         """The thread sleeps or ends; also one that was taken away while it waited."""

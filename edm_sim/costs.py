@@ -14,7 +14,7 @@ from typing import Any
 
 from edm_policy.errors import UsageError
 from edm_workload import Experiment
-from edm_workload.calibration import Calibration, Strata, load, mean_of
+from edm_workload.calibration import Calibration, load, mean_of, usual
 from edm_workload.units import refuse_unknown
 
 
@@ -79,7 +79,7 @@ class Costs:
     @classmethod
     def of(cls, calibration: Calibration, scale: float = 1.0) -> Costs:
         """What a calibration says."""
-        alone = {k: _usual(by) for k, by in calibration.faults.items()}
+        alone = {k: usual(by) for k, by in calibration.faults.items()}
         told = alone["conclude"]
         means = {
             "think_ns": calibration.hit[len(calibration.hit) // 2][1],
@@ -95,10 +95,11 @@ class Costs:
             "wake_ns": mean_of(calibration.late),
             "ring_ns": alone["wake"],
             "nap_ns": mean_of(calibration.nap),
+            "spin_ns": calibration.spin_ns,
         }
         if calibration.monitor:
-            means["monitor_ns"] = _usual(calibration.monitor["arrive"])
-            means["monitor_return_ns"] = _usual(calibration.monitor["return"])
+            means["monitor_ns"] = usual(calibration.monitor["arrive"])
+            means["monitor_return_ns"] = usual(calibration.monitor["return"])
         whole = {name: round(ns * scale) for name, ns in means.items()}
         # What threads cost one another is in what was measured beside them.
         return replace(cls(), **whole, tlb_ns=0, calibration=calibration, scale=scale)
@@ -117,11 +118,6 @@ class Costs:
         return pages + self.batch_ns if pages else 0
 
 
-def _usual(by: dict[str, Strata]) -> float:
-    """Mean where LPET is at work beside it, or else alone, or else as it was seen."""
-    return mean_of(next(by[b] for b in ("lpet", "nobody", "faulter", "flush") if b in by))
-
-
 @dataclass(frozen=True)
 class StoreCosts:
     """Service of one page by a store: get, and put as one of a batch; ns.
@@ -136,11 +132,16 @@ class StoreCosts:
     measured: dict[str, Any] | None = None
     scale: float = 1.0
     quick: bool = False  # asked again rather than a clean page's bytes kept
+    places: bool = False  # pages are read straight to where they are stored
 
 
 STORE_COSTS: dict[str, StoreCosts] = {
     "mem": StoreCosts(
-        200, 200, "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)", quick=True
+        200,
+        200,
+        "a copy of 4 KiB (docs/measurements.md: memcpy 0.15-0.19 us)",
+        quick=True,
+        places=True,
     ),
     "file": StoreCosts(2_500, 3_000, "pread and pwrite of 4 KiB in the page cache"),
     "zstd+mem": StoreCosts(
@@ -167,7 +168,7 @@ def costs_of(experiment: Experiment) -> Costs:
 def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
     """For a store URL: a calibration's, where it knows this store. Raises UsageError for a scheme
     that has no costs here."""
-    scheme = url.partition(":")[0]
+    scheme, places = url.partition(":")[0], "placed=0" not in url
     if scheme not in STORE_COSTS and scheme.startswith(("redis", "valkey")):
         scheme = "redis"
     calibration = costs.calibration if costs else None
@@ -175,13 +176,15 @@ def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
         found = calibration.stores[scheme]
         size, ns = found["put"]["sizes"][-1]
         return StoreCosts(
-            round(mean_of(found["get"]) * costs.scale),
+            round(usual(found["get"]) * costs.scale),
             round(ns / size * costs.scale),
             calibration.name(),
             measured=found,
             scale=costs.scale,
             quick=scheme in STORE_COSTS and STORE_COSTS[scheme].quick,
+            places=places and scheme in STORE_COSTS and STORE_COSTS[scheme].places,
         )
     if scheme in STORE_COSTS:
-        return STORE_COSTS[scheme]
+        known = STORE_COSTS[scheme]
+        return replace(known, places=places and known.places)
     refuse_unknown("store", url, [f"{s}:" for s in STORE_COSTS])

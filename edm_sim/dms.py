@@ -10,18 +10,16 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import simpy
+from edm_policy._core import lib
 
 from edm_sim.clock import Clock
 from edm_sim.costs import StoreCosts
 from edm_sim.distributions import from_percentiles, sampler, stream
-from edm_sim.draws import Sampler
+from edm_sim.draws import NOBODY, Sampler
 from edm_sim.queueing import Server
 from edm_sim.spt import Spt
 from edm_workload.networks import Network
 from edm_workload.units import PAGE_SIZE
-
-SPIN_NS = 150_000
-"""As in edm_real/c/store_shaped.c."""
 
 Delay = int | Generator[simpy.Event, Any, None]
 """Nanoseconds until the answer, or steps that take their time (and may raise StoreError)."""
@@ -46,6 +44,12 @@ class PageServer(Protocol):
         ...
 
     @property
+    def place(self) -> Callable[[list[int]], int] | None:
+        """put() of pages that were read straight to where they are stored: what that takes,
+        ns. None: they are not."""
+        ...
+
+    @property
     def remote(self) -> bool:
         """Whether a thread that waits for the answer is off its core."""
         ...
@@ -54,8 +58,9 @@ class PageServer(Protocol):
         """At the end of a run. Raises AssertionError for what must not be."""
         ...
 
-    def fetch(self, instance: int, pages: list[int], near: bool = False) -> Delay:
-        """DML: bring stored pages to the instance. near: the page after the last one."""
+    def fetch(self, instance: int, pages: list[int], beside: int = NOBODY) -> Delay:
+        """DML: bring stored pages to the instance. beside: what goes on beside the thread that
+        asks, as draws.py counts it (NEAR is in it)."""
         ...
 
     def put(self, instance: int, pages: list[int]) -> Delay:
@@ -81,8 +86,9 @@ class DirectDms:
         self._get, self._put = self._service(store, seed)
         self._trip = sampler(from_percentiles(p50, p99), stream(seed, "network"))
         # A wait as short as this is spun for on real memory, on the core.
-        self.remote = store.remote or (network is not None and p50 * 1000 >= SPIN_NS)
+        self.remote = store.remote or (network is not None and p50 * 1000 >= lib.EDM_SPIN_NS)
         self.quick = store.quick and network is None
+        self.place = self._place if store.places and network is None else None
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()
         self.bytes_up = 0
@@ -91,13 +97,15 @@ class DirectDms:
     @staticmethod
     def _service(
         store: StoreCosts, seed: int
-    ) -> tuple[Callable[[int, bool], int], Callable[[int, int], int]]:
-        """What it takes to get n pages, near or not, and to put n of which some are new to the
+    ) -> tuple[Callable[[int, int], int], Callable[[int, int], int]]:
+        """What it takes to get n pages beside what, and to put n of which some are new to the
         store."""
         if not store.measured:
-            return lambda n, near: n * store.get_ns, lambda n, new: n * store.put_ns
+            return lambda n, beside: n * store.get_ns, lambda n, new: n * store.put_ns
         draws = Sampler(seed, store.scale, "store")
-        far, close = (draws.strata(store.measured[k], k) for k in ("get", "near"))
+        gets = draws.by_beside(store.measured, ("get",)) + draws.by_beside(
+            store.measured, ("near",)
+        )
         old, new = (draws.batch(store.measured[k], k) for k in ("put", "new"))
 
         def put(n: int, first: int) -> int:
@@ -105,27 +113,36 @@ class DirectDms:
             share = first / n
             return round((1 - share) * old(n) + share * new(n))
 
-        def get(n: int, near: bool) -> int:
-            one = close if near else far
+        def get(n: int, beside: int) -> int:
+            one = gets[beside]
             return sum([one() for _ in range(n)])
 
         return get, put
 
-    def fetch(self, instance: int, pages: list[int], near: bool = False) -> int:
+    def fetch(self, instance: int, pages: list[int], beside: int = NOBODY) -> int:
         n = len(pages)
         self.bytes_down += n * PAGE_SIZE
-        wait = self._trip() + self._get(n, near)
+        wait = self._trip() + self._get(n, beside)
         if self._wire_ns:
             now = self.env.now
             wait += self.down.admit(now, n * self._wire_ns) - now
         return wait
 
-    def put(self, instance: int, pages: list[int]) -> int:
-        n = len(pages)
-        self.bytes_up += n * PAGE_SIZE
+    def _keep(self, pages: list[int]) -> int:
+        """How many of them are new to the store."""
+        self.bytes_up += len(pages) * PAGE_SIZE
         new = sum([page not in self.spt.copies for page in pages])
         for page in pages:
             self.spt.stored(page, (0,))
+        return new
+
+    def _place(self, pages: list[int]) -> int:
+        """Memory that is new takes time: what a put to new memory takes longer."""
+        new = self._keep(pages)
+        return max(0, self._put(new, new) - self._put(new, 0)) if new else 0
+
+    def put(self, instance: int, pages: list[int]) -> int:
+        n, new = len(pages), self._keep(pages)
         wait = self._trip() + self._put(n, new)
         if self._wire_ns:
             now = self.env.now

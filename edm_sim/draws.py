@@ -59,13 +59,12 @@ class Sampler:
 
     def fault(self, c: Calibration, *kinds: str) -> list[Draw]:
         """Components of a fault one after the other, by what goes on beside; then near."""
-        return self._by_beside(c.faults, kinds, "") + self._by_beside(
-            c.faults | c.near, kinds, "near "
-        )
+        return self.by_beside(c.faults, kinds) + self.by_beside(c.faults | c.near, kinds, "near ")
 
-    def _by_beside(
-        self, table: Mapping[str, Mapping[str, Strata]], kinds: Sequence[str], near: str
+    def by_beside(
+        self, table: Mapping[str, Mapping[str, Strata]], kinds: Sequence[str], near: str = ""
     ) -> list[Draw]:
+        """What `kinds` of a table take together, by what goes on beside."""
         return [
             _added([self.strata(_by(table[k], b), f"{near}{k} beside {b}") for k in kinds])
             for b in BESIDE

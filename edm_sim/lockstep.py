@@ -13,9 +13,10 @@ from edm_policy._core import lib
 
 from edm_policy import EdmError, LogBuffer, Pager, PolicyConfig
 from edm_sim.clock import Clock
+from edm_sim.commands import Commands
 from edm_sim.costs import Costs
 from edm_sim.dms import DirectDms
-from edm_sim.instance import Commands, Steps
+from edm_sim.reclaim import Steps
 from edm_sim.references import References
 
 

@@ -40,6 +40,7 @@ class RackDms:
 
     remote = True
     quick = False
+    place = None
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class RackDms:
 
     # -- DML
 
-    def fetch(self, instance: int, pages: list[int], near: bool = False) -> Steps:
+    def fetch(self, instance: int, pages: list[int], beside: int = 0) -> Steps:
         """Pages to the instance. Raises StoreError past the deadline, or for a lost page."""
         self.fetches += 1
         asker = self.instances[instance] if self.sim.shared else None

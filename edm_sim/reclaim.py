@@ -1,10 +1,10 @@
-"""Reclaim: LPET, direct reclaim, write-back, pages asked back, and who waits for whom."""
+"""Reclaim: LPET, direct reclaim, write-back, and who waits for whom."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import simpy
 from edm_policy._core import lib
@@ -12,30 +12,21 @@ from edm_policy._core import lib
 from edm_policy import Pager
 from edm_sim import recorder as record
 from edm_sim.clock import Clock
+from edm_sim.commands import Commands
 from edm_sim.cores import Cores, Thread
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
 from edm_sim.draws import Machine
-from edm_sim.network import Link
 from edm_sim.references import Share
 from edm_sim.rest import Rest
-from edm_sim.spt import NOBODY, Spt
-
-if TYPE_CHECKING:
-    from edm_sim.instance import Commands
+from edm_sim.spt import Spt
 
 Steps = Generator[simpy.Event, Any, Any]
 
 _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
-FLUSH_BATCH = 64
-
-PUT = 64
-"""Pages stored at a time, as on real memory (PUT in evict.c)."""
-
-DIRECT = 32
-"""Evictions in a faulting thread's reclaim step, as on real memory (EDM_DIRECT in region.h)."""
+DIRECT, PUT = lib.EDM_DIRECT, lib.EDM_PUT
 
 
 class Reclaim:
@@ -67,7 +58,7 @@ class Reclaim:
         self.lpet_interrupted_ns = 0  # by faults that changed the page table: not paid yet
         self.flushing = 0  # threads that are taking pages out of the page table
         self.mapped: set[int] = set()  # chosen, but the program reaches them still
-        self.in_store: set[int] = set()  # marked while clean: no buffer has their bytes
+        self.in_store: set[int] = set()  # marked, but no buffer has their bytes
         self._lpet_core = Thread()
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
@@ -180,6 +171,8 @@ class Reclaim:
         """Entries of the page table were changed: every core that runs the program is
         interrupted, and who does it waits for that. Returns that wait, ns."""
         running = [share for share in self.shares if share.running and share is not by]
+        if self.cores:
+            running = [share for share in running if share.core.on]
         for share in running:
             share.interrupted_ns += self.draw.interrupt()
             share.interrupted_at = self.env.now
@@ -213,12 +206,19 @@ class Reclaim:
         op, page, _ = command
         return bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
 
+    def _placed(self, page: int) -> bool:
+        """A dirty page is read straight to where it is stored, where there is such a place."""
+        return self.dms.place is not None and bool(
+            lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
+        )
+
     def _take_out(self, commands: list[tuple[int, int, int]], by: Share | None) -> Steps:
-        """Unmaps pages; the bytes of those that are not dropped are in buffers then."""
+        """Unmaps pages; the bytes of those that are not dropped are in buffers then, or stored."""
         env, draw = self.env, self.draw
         pages = [page for _, page, _ in commands]
         dropped = {c[1] for c in commands if self._dropped(c)}
-        self.in_store.update([page for op, page, _ in commands if op == _MARK and page in dropped])
+        marked = [page for op, page, _ in commands if op == _MARK]
+        self.in_store.update([p for p in marked if p in dropped or self._placed(p)])
         n, out = len(pages), len(pages) - len(dropped)
         if not draw.measured:
             self.mapped.difference_update(pages)
@@ -247,8 +247,12 @@ class Reclaim:
             self.fire(page)
         clean = [page for op, page, flags in commands if op == _EVICT and not flags & _DIRTY]
         dirty = [page for op, page, flags in commands if op == _EVICT and flags & _DIRTY]
-        self.in_store.difference_update(clean)
+        self.in_store.difference_update(clean + dirty)
         self._left(clean, record.EVICT, begin)
+        if dirty and self.dms.place:
+            yield self.env.timeout(self.dms.place([self.base + page for page in dirty]))
+            self._left(dirty, record.WRITEBACK, begin)
+            return
         for first in range(0, len(dirty), PUT):
             yield from self._write_back(dirty[first : first + PUT], begin, by, lpet)
 
@@ -295,68 +299,3 @@ class Reclaim:
                 f"instance {self.number}: {self.under_way} steps never ended, "
                 f"pages {sorted(self._waiting)} are waited for"
             )
-
-    # -- pages that others ask for, and leaving altogether
-
-    def give_up(self, page_there: int) -> Steps:
-        """The DMS asks for the page: evicts it, whatever it takes."""
-        page, begin = page_there - self.base, self.env.now
-        while not self.gone and self.spt.owner[page_there] == self.number:
-            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
-            commands = self.out.all()
-            if not commands:  # claimed, and not touched yet
-                self.spt.give(page_there, self.number)
-            elif commands[0][0] == _WAIT:
-                yield self.event_of(page)
-            else:
-                yield from self._carry_out(commands)
-        self._note(page, record.HAND_OVER, begin)
-
-    def evacuate(self, until: int) -> Steps:
-        """Stores every page and leaves; what is not stored at `until` is left behind.
-
-        Pages in somebody's hands are passed over, so it takes several rounds.
-        """
-        env, worked = self.env, True
-        while worked and lib.edm_resident(self.ptr) and env.now < until:
-            worked = False
-            for first in range(0, self.pager.config.pages, FLUSH_BATCH):
-                commands = self._recall_range(first, first + FLUSH_BATCH)
-                if commands:
-                    worked = True
-                    flush = env.process(self._carry_out(commands))
-                    yield flush | env.timeout(until - env.now)
-                if env.now >= until:
-                    return
-            if self.under_way:
-                worked = True
-                yield self._next_progress() | env.timeout(until - env.now)
-
-    def _recall_range(self, first: int, end: int) -> list[tuple[int, int, int]]:
-        commands: list[tuple[int, int, int]] = []
-        for page in range(first, min(end, self.pager.config.pages)):
-            lib.edm_recall(self.ptr, page, self.env.now, self.out.ptr)
-            commands += [c for c in self.out.all() if c[0] == _EVICT]
-        return commands
-
-    def abandon(self) -> None:
-        """The machine is taken back: pages whose last content was only here are lost."""
-        self.gone = True
-        for thread in self.threads:
-            if thread.is_alive:
-                waits_for = thread.target
-                if isinstance(waits_for, simpy.Timeout) and isinstance(waits_for.value, Link):
-                    waits_for.value.cut_off += 1
-                thread.interrupt()
-        for page in list(self._waiting):
-            self.fire(page)
-        for page in range(self.pager.config.pages):
-            there = self.base + page
-            if self.spt.owner[there] != self.number:
-                continue
-            dirty = lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
-            if dirty or there in self.spt.fragile:
-                self.spt.copies.pop(there, None)
-                self.spt.fragile.discard(there)
-                self.spt.lose(there)
-            self.spt.owner[there] = NOBODY

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from edm_policy._core import ffi
+from edm_policy._core import ffi, lib
 from numpy.typing import NDArray
 
 from edm_sim.cores import Thread
 from edm_workload import Trace
-
-CHUNK = 4096
-"""Records a thread takes at a time from a trace without tid; as the replay on real memory."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class Share:
         self.refs = refs
         self.stretches = stretches
         self.at = (0, 0)  # what is left of the stretch under way
-        self.running = True  # on a core: false while a page comes over the network, and at the end
+        self.running = True  # on a core or ready: false while it sleeps, and at the end
         self.core = Thread()
         self.last = -2  # the page it faulted on last
         self.near = 0  # draws.NEAR if its fault is on the page after that
@@ -123,6 +120,6 @@ def shares(trace: Trace, threads: int, think: Think) -> list[Share]:
             found.append(Share(part, iter([(0, part.n)])))
         return found
     refs = References(trace, think)
-    step = refs.n if threads == 1 else CHUNK
+    step = refs.n if threads == 1 else lib.EDM_CHUNK
     common = iter([(i, min(refs.n, i + step)) for i in range(0, refs.n, max(1, step))])
     return [Share(refs, common) for _ in range(threads)]

@@ -7,10 +7,11 @@ when the nap under way ends. Where they come seldom, or later, it sleeps until i
 
 from __future__ import annotations
 
+from edm_policy._core import lib
+
 from edm_sim.draws import Machine
 
-LOOK_NS, STEADY_NS = 25_000, 5_000_000
-"""Its shortest nap, and the pace of rings that is steady: as in evict.c."""
+LOOK_NS, STEADY_NS = lib.EDM_LOOK_NS, lib.EDM_STEADY_NS
 
 
 class Rest:

@@ -4,7 +4,9 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
 
     schema, metadata      where, when, under which load; see edm_workload.metadata
     cores                 this program may run on
-    slice_ns              how long a thread keeps its core while another waits for it
+    slice_ns              from one tick, at which a core changes hands if another thread waits,
+                          to the next
+    spin_ns               how long who waits for a page spins before it sleeps
     think                 [pages, ns] of a reference that hits, all of so many pages resident
     hit                   [references since the last one to its page, ns] of one that hits while
                           other pages come and go
@@ -20,7 +22,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     interrupt             what a TLB flush costs each core that runs the program: strata
     monitor               arrive and return of a handler thread, as in faults; beside a second
                           faulting thread, the wait for the handler included
-    stores                scheme -> get, near (strata, of a page), put, new (batches, as in steps)
+    stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
+                          steps)
 
 Strata are [share, mean ns of it] in ascending order: a distribution whose mean is exact. Sizes are
 [pages, mean ns] of batches, spread for each of them the strata of what one took over its mean.
@@ -41,8 +44,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
+from edm_workload.files import whole
 
-SCHEMA = 3
+SCHEMA = 4
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -120,6 +124,7 @@ class Calibration:
 
     cores: int
     slice_ns: float
+    spin_ns: float
     think: list[list[float]]
     hit: list[list[float]]
     between_ns: float
@@ -163,10 +168,8 @@ class Calibration:
         """Raises EdmError if it cannot be written."""
         values = {"schema": SCHEMA, "kind": "edm-calibration", **asdict(self)}
         lines = [f'"{key}": {json.dumps(value)}' for key, value in values.items()]
-        try:
-            Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        except OSError as e:
-            raise EdmError(f"{path}: cannot write the calibration ({e.strerror or e})") from e
+        with whole(path) as part:
+            part.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def load(path: str | Path) -> Calibration:
@@ -196,14 +199,21 @@ def from_document(document: Mapping[str, Any], where: str) -> Calibration:
     return made
 
 
+def usual(by: Mapping[str, Strata]) -> float:
+    """Mean where LPET is at work beside it, or else alone, or else as it was seen."""
+    return mean_of(next(by[b] for b in ("lpet", "nobody", "faulter", "flush") if b in by))
+
+
 def _check(c: Calibration) -> None:
-    numbers = {"cores": 1, "slice_ns": 1, "between_ns": 0, "between_near_ns": 0, "anchor_ns": 1}
+    numbers = dict.fromkeys(("cores", "slice_ns", "spin_ns", "anchor_ns"), 1)
+    numbers |= {"between_ns": 0, "between_near_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
             raise ValueError(f"{key} is {value!r}")
     tables = [(k, c.faults[k]) for k in FAULT_KINDS]
     tables += [*c.near.items(), *c.monitor.items()]
+    tables += [(f"{k} of {name}", s[k]) for name, s in c.stores.items() for k in ("get", "near")]
     for kind, by in tables:
         if not by:
             raise ValueError(f"no {kind}")
@@ -215,8 +225,6 @@ def _check(c: Calibration) -> None:
     _check_sizes("hit", c.hit)
     batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]
     for scheme, store in c.stores.items():
-        for key in ("get", "near"):
-            _check_strata(f"{key} of {scheme}", store[key])
         batches += [(f"{k} of {scheme}", store[k]) for k in ("put", "new")]
     for what, batch in batches:
         _check_sizes(f"sizes of {what}", batch["sizes"])

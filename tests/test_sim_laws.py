@@ -209,13 +209,6 @@ def test_elapsed_to_the_nanosecond_with_fetches_evictions_and_rescues(
     assert round(undisturbed.elapsed_s * 1e9) == think + sums
 
 
-def test_a_direct_reclaim_takes_out_what_it_does_on_real_memory() -> None:
-    header = Path(__file__).parent.parent / "edm_real" / "c" / "region.h"
-    found = re.search(r"EDM_DIRECT = (\d+),", header.read_text())
-    assert found
-    assert int(found[1]) == reclaim.DIRECT
-
-
 def test_lpets_batches_show_in_the_tail_of_who_else_runs() -> None:
     # docs/measurements.md: p99 18 us at batches of 16, 8.4 at 256, where one fault in a hundred
     # meets no interrupt any more.

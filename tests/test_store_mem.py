@@ -1,10 +1,12 @@
-"""mem: with a cap."""
+"""mem: a cap, and places for pages."""
 
 from __future__ import annotations
 
 import errno
 
+import numpy as np
 import pytest
+from edm_real._core import ffi
 
 from tests.child import passes
 from tests.store import Store, random_pages
@@ -18,6 +20,43 @@ def test_a_page_beyond_the_cap_is_refused_and_others_replaced() -> None:
         assert store.get([4])[1] == [-errno.ENOENT]
         store.delete([0])
         assert store.put([4], data) == [0]
+
+
+def test_a_page_that_is_written_to_its_place_is_there() -> None:
+    with Store("mem:?cap=8KiB") as store:
+        old, new = random_pages(1, 1), random_pages(1, 2)
+        assert store.put([3], old) == [0]
+        for page in (3, 5):
+            place = store.raw.ops.place(store.raw, page)
+            np.frombuffer(ffi.buffer(ffi.cast("char *", place), 4096), np.uint8)[:] = new[0]
+        data, results = store.get([3, 5])
+        assert results == [0, 0] and (data == new[0]).all()
+        assert store.raw.ops.place(store.raw, 6) == ffi.NULL, "beyond the cap"
+        stats = store.stats()
+        assert (stats["puts"], stats["pages"], stats["bytes_held"]) == (3, 2, 8192)
+        store.delete([3])
+        assert store.raw.ops.place(store.raw, 6) != ffi.NULL
+    with Store("mem:?placed=0") as store:
+        assert store.raw.ops.place(store.raw, 1) == ffi.NULL
+
+
+@pytest.mark.uffd
+@pytest.mark.parametrize("faults", ["upcall", "monitor"])
+def test_discarded_pages_leave_no_copy_there_marked_ones_neither(faults: str) -> None:
+    passes(
+        """
+        with Region(1024, local=256, evict="lpet:adapt=0", faults=sys.argv[1]) as r:
+            a = r.array(np.uint64, (1024, 512))
+            for k in range(20_000):  # 64 pages are marked and rescued, and never leave
+                a[k % 64, 0] += 1
+                a[65 + k % 959, 0] += 1  # 64 is only read, below
+            assert r.stats()["rescues"] > 100 and a[:, 0].sum() == 40_000
+            del a
+            r.discard(slice(0, 1024))
+            assert r.check() and r.stats()["store_stats"]["pages"] == 0, r.stats()["store_stats"]
+        """,
+        faults,
+    )
 
 
 @pytest.mark.uffd

@@ -8,7 +8,8 @@
  *
  * A clean page under exact tracking is write-protected all along: it is dropped, not copied. So is one that is
  * marked idle, where the store has its bytes and is quickly asked for them: a rescue then fetches them
- * (its buffer_of is EDM_IN_STORE).
+ * (its buffer_of is EDM_IN_STORE). Where the store has a place for the bytes in this process's memory, they go there at
+ * once: the page is stored when it is out of sight, no buffer and no second copy is needed.
  */
 #define _GNU_SOURCE
 #include "region.h"
@@ -19,13 +20,45 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-enum { REFUSED_NS = 5000000, STEP = 8, PUT = 64, LOOK_NS = 25000, STEADY_NS = 5000000 };
+enum { REFUSED_NS = 5000000, STEP = 8 };
 
-/* Unmaps what the commands say, into buffers where the bytes are wanted. */
+/* Where the bytes of sorted pages[0..n) go: to the store, where they shall and it has a place for them, or to buffers. */
+static void find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint32_t n) {
+    uint32_t buffers[EDM_CMDS_MAX], wanted = 0, next = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int may = r->store->ops->place && r->buffer_of[pages[i]] == EDM_IN_STORE;
+        to[i] = may ? r->store->ops->place(r->store, pages[i]) : NULL;
+        wanted += !to[i];
+    }
+    if (!wanted) return;
+    edm_lock_take(&r->lock);
+    for (uint32_t i = 0; i < wanted; edm_lock_pass(&r->lock), i++) buffers[i] = edm_buffer_take(r);
+    edm_lock_give(&r->lock);
+    edm_sort(buffers, wanted);
+    for (uint32_t i = 0; i < n; i++) {
+        if (to[i]) continue;
+        r->buffer_of[pages[i]] = buffers[next];
+        to[i] = edm_buffer_at(r, buffers[next++]);
+    }
+}
+
+/* What went straight to the store is as if it were put. */
+static void note_placed(edm_region *r, const uint32_t *pages, uint32_t n) {
+    uint32_t placed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (r->buffer_of[pages[i]] != EDM_IN_STORE) continue;
+        r->sum[pages[i]] = r->stashed_sum[pages[i]];
+        placed++;
+    }
+    if (EDM_UNLIKELY(placed && r->full_since_ns)) r->full_since_ns = 0;
+}
+
+/* Unmaps what the commands say, and keeps the bytes that are wanted. */
 static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     uint64_t mark = edm_span_begin(r);
-    uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], buffers[EDM_CMDS_MAX], n = 0, dropped = 0;
+    uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], n = 0, dropped = 0;
     uint32_t surplus[EDM_DRAIN], surplus_n;
+    uint8_t *to[EDM_CMDS_MAX];
     int quick = !(r->store->caps & EDM_STORE_BLOCKING);
     for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < count; i++)
         if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
@@ -33,21 +66,20 @@ static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     for (uint32_t i = 0; i < count; edm_lock_pass(&r->lock), i++) {
         const edm_cmd *c = &cmds[i];
         if (c->flags & EDM_F_IDLE) continue;
-        if (edm_droppable(r->pager, c->page, c->op, quick)) {
-            r->buffer_of[c->page] = EDM_IN_STORE;
-            clean[dropped++] = c->page;
-        } else {
-            buffers[n] = edm_buffer_take(r);
-            pages[n++] = c->page;
-        }
+        int drop = edm_droppable(r->pager, c->page, c->op, quick);
+        if (drop) clean[dropped++] = c->page;
+        else pages[n++] = c->page;
+        /* Zeros that were only read are clean, and in no store: they are not put, so they take no place there. */
+        int stored = drop || edm_page_word(r->pager, c->page) & EDM_DIRTY;
+        r->buffer_of[c->page] = stored ? EDM_IN_STORE : 0;
     }
     surplus_n = n + dropped ? edm_buffers_surplus(r, surplus, 1) : 0;
     edm_lock_give(&r->lock);
     edm_sort(pages, n);
-    edm_sort(buffers, n);
-    for (uint32_t i = 0; i < n; i++) r->buffer_of[pages[i]] = buffers[i];
+    find_places(r, pages, to, n);
     mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
-    edm_unmap(r, pages, buffers, n, clean, dropped, surplus, surplus_n);
+    edm_unmap(r, pages, to, n, clean, dropped, surplus, surplus_n);
+    note_placed(r, pages, n);
     if (surplus_n) {
         edm_lock_take(&r->lock);
         edm_buffers_drained(r, surplus, surplus_n);
@@ -72,9 +104,9 @@ static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
         uint64_t now = edm_event_now(r);
         edm_done(r->pager, c[i].page, now);
         if (c[i].op != EDM_EVICT) continue;
-        if ((c[i].flags & EDM_F_DIRTY) || r->lockstep) {
+        if (r->lockstep || ((c[i].flags & EDM_F_DIRTY) && r->buffer_of[c[i].page] != EDM_IN_STORE)) {
             dirty[kept++] = i;
-        } else { /* clean: under one hold of the lock, nobody sees it LEAVING without a buffer */
+        } else { /* clean, or stored: under one hold of the lock, nobody sees it LEAVING without a buffer */
             edm_stored(r->pager, c[i].page, now);
             edm_buffer_give(r, c[i].page);
         }
@@ -97,7 +129,7 @@ static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < count; i++) {
         edm_cmd *c = &cmds[i];
-        if (!(c->flags & EDM_F_DIRTY)) continue;
+        if (!(c->flags & EDM_F_DIRTY) || r->buffer_of[c->page] == EDM_IN_STORE) continue;
         void *bytes = edm_stashed(r, c->page);
         uint64_t sum = r->stashed_sum[c->page];
         if (r->sum[c->page] == sum) {
@@ -146,11 +178,11 @@ static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
-/* Pages whose bytes are in their buffers go to the store, PUT at a time: who waits for room has it early. */
+/* Pages whose bytes are in their buffers go to the store, EDM_PUT at a time. */
 static void store_all(edm_region *r, edm_cmd *c, uint32_t n) {
     n = tell_done(r, c, n);
     for (uint32_t i = 0, part; i < n; i += part) {
-        part = n - i < PUT || r->lockstep ? n - i : PUT;
+        part = n - i < EDM_PUT || r->lockstep ? n - i : EDM_PUT;
         write_back(r, c + i, part);
         edm_hook(r, EDM_AT_STORED, c[i].page);
         tell_stored(r, c + i, part);
@@ -245,11 +277,11 @@ int edm_reclaim_to_ok(edm_region *r) {
  * rings come at a steady pace (idle_ns: how long the waits before lasted), LPET sleeps by the clock, most of the time
  * until the next one is due, and then looks again and again. Only a ring that is long overdue finds it asleep. */
 static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
-    uint64_t begin = edm_now_ns(), step = *idle_ns / 16 > LOOK_NS ? *idle_ns / 16 : LOOK_NS;
-    if (*idle_ns < STEADY_NS) {
-        if (*idle_ns > 2 * LOOK_NS) nap(*idle_ns * 3 / 4);
+    uint64_t begin = edm_now_ns(), step = *idle_ns / 16 > EDM_LOOK_NS ? *idle_ns / 16 : EDM_LOOK_NS;
+    if (*idle_ns < EDM_STEADY_NS) {
+        if (*idle_ns > 2 * EDM_LOOK_NS) nap(*idle_ns * 3 / 4);
         while (edm_event_ticket(&r->lpet_event) == seen && edm_now_ns() - begin < 2 * *idle_ns) {
-            edm_spans *spans = step == LOOK_NS ? r->spans : NULL;
+            edm_spans *spans = step == EDM_LOOK_NS ? r->spans : NULL;
             uint64_t mark = spans ? edm_ticks() : 0;
             nap(step);
             if (spans) edm_span_add(spans, EDM_SPAN_NAP, 1, mark);
@@ -259,7 +291,7 @@ static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
     while (edm_event_ticket(&r->lpet_event) == seen) edm_event_wait(&r->lpet_event, seen, 0, 1000000000u);
     edm_span_lpet_came(r, sleeps);
     uint64_t took = edm_now_ns() - begin;
-    *idle_ns = took < STEADY_NS && *idle_ns < STEADY_NS ? (3 * *idle_ns + took) / 4 : took;
+    *idle_ns = took < EDM_STEADY_NS && *idle_ns < EDM_STEADY_NS ? (3 * *idle_ns + took) / 4 : took;
 }
 
 /* LPET sleeps until the high watermark is reached, then reclaims down to the low one. As a batch
@@ -267,7 +299,7 @@ static void await_ring(edm_region *r, uint32_t seen, uint64_t *idle_ns) {
 void *edm_lpet_main(void *region) {
     edm_region *r = region;
     uint32_t seen = 0, n;
-    uint64_t idle_ns = STEADY_NS;
+    uint64_t idle_ns = EDM_STEADY_NS;
     struct sched_param none = {0};
     edm_span_role(EDM_ROLE_LPET);
     prctl(PR_SET_NAME, "edm-lpet");

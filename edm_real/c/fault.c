@@ -8,7 +8,7 @@
 
 #include "checksum.h"
 
-enum { SPINS = 2000, NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 100000000 };
+enum { NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 100000000 };
 
 /* Copied first, then summed: in one loop, or by UFFDIO_COPY straight from memory that is in no cache, it takes
  * longer (docs/measurements.md). */
@@ -224,7 +224,7 @@ static int make_room(edm_region *r, uint32_t ticket, uint64_t *give_up) {
     uint64_t begin = edm_now_ns(), failed = r->count.failed_writebacks;
     edm_reclaim_step(r, EDM_DIRECT, &n);
     if (!*give_up) *give_up = begin + 2 * r->deadline_ns;
-    if (!n) edm_event_wait(&r->room, ticket, SPINS, WAIT_NS);
+    if (!n) edm_event_wait(&r->room, ticket, EDM_SPINS, WAIT_NS);
     else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
     uint64_t now = edm_now_ns(), waited = now - (*give_up - 2 * r->deadline_ns);
     return now < *give_up && !edm_is_full(r, waited) ? 0 : -ENOMEM;
@@ -288,7 +288,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         if (c.op == EDM_WAIT) {
             carry_out(r, &cmds);
             edm_hook(r, EDM_AT_WAIT, page);
-            edm_event_wait(edm_bucket_of(r, page), ticket, SPINS, WAIT_NS);
+            edm_event_wait(edm_bucket_of(r, page), ticket, EDM_SPINS, WAIT_NS);
             mark = edm_span(r, EDM_SPAN_PAGE_WAIT, mark);
         } else if (c.op == EDM_RECLAIM) {
             if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);

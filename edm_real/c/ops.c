@@ -97,7 +97,7 @@ static void drop(edm_region *r, edm_cmds *cmds) {
     for (uint32_t i = 0; i < cmds->n; i++) {
         const edm_cmd *c = &cmds->c[i];
         if (!(c->flags & EDM_F_IDLE)) mapped[n++] = c->page;
-        if (c->flags & EDM_F_COPY) io[held++] = (edm_store_io){.page = c->page};
+        if ((c->flags & EDM_F_COPY) || r->sum[c->page] != EDM_NO_SUM) io[held++] = (edm_store_io){.page = c->page};
     }
     edm_sort(mapped, n);
     edm_forget(r, mapped, n, NULL, 0);

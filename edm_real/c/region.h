@@ -10,6 +10,7 @@
 #define EDM_REGION_H
 
 #include "board.h"
+#include "driver.h"
 #include "hist.h"
 #include "runtime.h"
 #include "spans.h"
@@ -32,7 +33,6 @@ enum {
     EDM_WARM_MOST = 1024,   /* free buffers kept with memory behind them */
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
     EDM_RIDE = 16,          /* so many are worth it when pages are unmapped anyway */
-    EDM_DIRECT = 32,        /* evictions in a faulting thread's reclaim step */
     EDM_HANDLERS_MAX = 16,
     EDM_LOG_RECS = 4096
 };
@@ -163,10 +163,10 @@ void edm_forget(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which);
 void edm_scratch_give(edm_region *r, uint32_t which);
 
-/* unmap.c: the last bytes of pages[0..n) go to the buffers, their checksums to stashed_sum; these and clean[0..m) fault from
- * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, buffers and free sorted. */
-void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
-               uint32_t m, const uint32_t *free, uint32_t f);
+/* unmap.c: the last bytes of pages[i] go to to[i], i < n, their checksums to stashed_sum; these and clean[0..m) fault from
+ * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, clean and free sorted. */
+void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
+               const uint32_t *free, uint32_t f);
 void edm_pipes_open(edm_region *r);
 void edm_pipes_close(edm_region *r);
 

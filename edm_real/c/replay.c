@@ -27,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 4096, STRETCH = 256, NO_FAULT_NS = 400 };
+enum { STRETCH = 256, NO_FAULT_NS = 400 };
 #define LOCKED (1u << 31)
 
 struct worker {
@@ -221,7 +221,7 @@ static void *worker_main(void *worker) {
     edm_spans *spans = j->region->spans;
     if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_FAULTER, 1);
     while (!j->stop) {
-        uint64_t step = j->by_tid || !j->c.chunk ? CHUNK : j->c.chunk, first = mine;
+        uint64_t step = j->by_tid || !j->c.chunk ? EDM_CHUNK : j->c.chunk, first = mine;
         if (j->by_tid) mine += step; /* everyone walks all, and takes its own */
         else first = atomic_fetch_add(&j->next, step);
         if (first >= n) break;

@@ -65,6 +65,7 @@ uint64_t edm_spans_read(edm_region *r, int kind, int role, int size, int beside,
 double edm_span_bucket_ns(edm_region *r, uint32_t bucket); /* the middle of a bucket */
 uint64_t edm_span_flushes(edm_region *r);
 double edm_span_own_ns(edm_region *r); /* what one mark costs, counted in every span */
+uint64_t edm_spin_ns(void);            /* how long who waits for a page spins before it sleeps */
 /* cffi-end */
 
 enum { EDM_SPAN_TABLES = 8, EDM_TOUCHES = 4096 };

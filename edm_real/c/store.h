@@ -61,6 +61,9 @@ typedef struct edm_store_ops {
     /* NULL, or for pages that lie in this process's memory: a get without the copy. Where the page's bytes are (page_size
      * of them) until its next put or del, NULL if they are not to be had so. Nobody may put or del it meanwhile. */
     const void *(*lend)(edm_store *s, uint64_t page);
+    /* NULL, or, where pages can be lent: a put without the copy. Where the page's bytes belong; it counts as put at once, and
+     * the caller writes all of them there before anybody gets it. NULL: it must be put (which says why, if that fails). */
+    void *(*place)(edm_store *s, uint64_t page);
 } edm_store_ops;
 
 struct edm_store {

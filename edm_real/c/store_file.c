@@ -266,7 +266,7 @@ static void close_file(edm_store *s) {
     free(f);
 }
 
-static const edm_store_ops ops = {"file", put, get, del, sync_file, stats, close_file, NULL};
+static const edm_store_ops ops = {"file", put, get, del, sync_file, stats, .close = close_file};
 
 /* ---- opening ---- */
 

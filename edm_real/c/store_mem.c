@@ -4,7 +4,7 @@
  * first arrive. Smaller ones (packed, mostly) live in an arena, made when the first of them
  * comes. A byte per page tells where it is and locks it, so that a reader sees the old page or the
  * new one. With a cap (`mem:?cap=64MiB`) a page that would go beyond it gets -ENOSPC, and the one
- * it was to replace stays.
+ * it was to replace stays. `mem:?placed=0` offers no places: pages are put, as into any other store.
  */
 #define _GNU_SOURCE
 #include "arena.h"
@@ -28,7 +28,7 @@ struct mem {
     edm_store base;
     uint8_t *bytes;
     _Atomic uint8_t *state;
-    uint64_t cap;
+    uint64_t cap, placed; /* placed: place() gives a place */
     edm_lock making; /* guards the making of the two below */
     _Atomic int made;
     struct small *small; /* per page */
@@ -108,14 +108,18 @@ static int put_small(struct mem *m, uint64_t page, uint8_t *state, const void *d
     return 0;
 }
 
-static int put_whole(struct mem *m, uint64_t page, uint8_t *state, const void *data) {
-    if (!(*state & WHOLE)) {
-        if (!take_room(m, m->base.page_size, taken_by(m, page, *state))) return -ENOSPC;
-        release(m, page, *state);
-        *state = WHOLE;
-    }
-    memcpy(at(m, page), data, m->base.page_size);
+static int make_whole(struct mem *m, uint64_t page, uint8_t *state) {
+    if (*state & WHOLE) return 0;
+    if (!take_room(m, m->base.page_size, taken_by(m, page, *state))) return -ENOSPC;
+    release(m, page, *state);
+    *state = WHOLE;
     return 0;
+}
+
+static int put_whole(struct mem *m, uint64_t page, uint8_t *state, const void *data) {
+    int error = make_whole(m, page, state);
+    if (!error) memcpy(at(m, page), data, m->base.page_size);
+    return error;
 }
 
 static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
@@ -168,6 +172,19 @@ static const void *lend(edm_store *s, uint64_t page) {
     return at(m, page);
 }
 
+static void *place(edm_store *s, uint64_t page) {
+    struct mem *m = (struct mem *)s;
+    if (!m->placed) return NULL;
+    uint8_t was = lock_page(m, page), state = was;
+    int error = make_whole(m, page, &state);
+    if (state && !was) m->kept++;
+    unlock_page(m, page, state);
+    if (error) return NULL;
+    m->puts++;
+    m->bytes_in += s->page_size;
+    return at(m, page);
+}
+
 static int del(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     struct mem *m = (struct mem *)s;
     (void)deadline_ns;
@@ -204,11 +221,11 @@ static void close_mem(edm_store *s) {
     free(m);
 }
 
-static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, close_mem, lend};
+static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, close_mem, lend, place};
 
 static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
-    uint64_t cap = INT64_MAX;
-    edm_url_option options[] = {{"cap", EDM_URL_SIZE, &cap}, {0}};
+    uint64_t cap = INT64_MAX, placed = 1;
+    edm_url_option options[] = {{"cap", EDM_URL_SIZE, &cap}, {"placed", EDM_URL_COUNT, &placed}, {0}};
     if (*rest && *rest != '?') {
         snprintf(why, why_size, "store mem:%s: mem: takes no path; write mem: or mem:?cap=64MiB", rest);
         return NULL;
@@ -218,6 +235,7 @@ static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages,
     if (m) {
         m->base = (edm_store){&ops, EDM_STORE_SIGNAL_SAFE, page_size, pages};
         m->cap = cap;
+        m->placed = placed;
         m->bytes = map(pages * page_size);
         m->state = map(pages);
         if (m->bytes && m->state) return &m->base;
@@ -227,4 +245,4 @@ static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages,
     return NULL;
 }
 
-const edm_store_kind edm_store_mem = {"mem:", "mem:[?cap=64MiB]", open_mem};
+const edm_store_kind edm_store_mem = {"mem:", "mem:[?cap=64MiB&placed=0]", open_mem};

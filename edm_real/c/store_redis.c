@@ -87,7 +87,7 @@ static void close_redis(edm_store *s) {
     free(r);
 }
 
-static const edm_store_ops ops = {"redis", put, get, del, sync_nothing, stats, close_redis, NULL};
+static const edm_store_ops ops = {"redis", put, get, del, sync_nothing, stats, .close = close_redis};
 
 /* What "name:" of an INFO says, up to the line's end; "" if it says nothing of it. */
 static const char *info_of(const char *info, const char *name) {

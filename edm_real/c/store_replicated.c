@@ -356,7 +356,7 @@ static void close_replicated(edm_store *s) {
     free(r);
 }
 
-static const edm_store_ops ops = {"replicated", put, get, del, sync_all, stats, close_replicated, NULL};
+static const edm_store_ops ops = {"replicated", put, get, del, sync_all, stats, .close = close_replicated};
 
 static int refuse(char *why, size_t why_size, const char *text) {
     snprintf(why, why_size, "store replicated: %s", text);

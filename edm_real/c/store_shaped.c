@@ -12,12 +12,13 @@
  *   flip   one bit of a page that is got is wrong
  *
  * `seed` fixes the draws: the n-th draw is a function of seed and n. Threads share them, so
- * which call gets which draw depends on their order. Waits shorter than SPIN_NS are spun:
+ * which call gets which draw depends on their order. Waits shorter than EDM_SPIN_NS are spun:
  * the kernel's timers are 50 us late.
  */
 #include "stores.h"
 
 #include "checksum.h"
+#include "driver.h"
 #include "sync.h"
 
 #include <math.h>
@@ -25,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPIN_NS 150000u
 #define RETRANSMIT_NS 200000000u
 #define P99_SIGMA 2.3263478740408408 /* the normal distribution's 99th percentile */
 
@@ -64,8 +64,8 @@ static uint64_t through(const struct shaped *s, _Atomic uint64_t *free_ns, uint6
 static void wait_until(uint64_t when) {
     for (uint64_t now = edm_now_ns(); now < when; now = edm_now_ns()) {
         uint64_t left = when - now;
-        if (left > SPIN_NS) {
-            left -= SPIN_NS / 2;
+        if (left > EDM_SPIN_NS) {
+            left -= EDM_SPIN_NS / 2;
             struct timespec t = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
             nanosleep(&t, NULL);
         } else {
@@ -141,7 +141,7 @@ static void close_shaped(edm_store *base) {
     free(s);
 }
 
-static const edm_store_ops ops = {"shaped", put, get, del, sync_inner, stats, close_shaped, NULL};
+static const edm_store_ops ops = {"shaped", put, get, del, sync_inner, stats, .close = close_shaped};
 
 static edm_store *open_shaped(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     struct shaped o = {.seed = 1};

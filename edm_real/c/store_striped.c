@@ -317,7 +317,7 @@ static void close_striped(edm_store *base) {
     free(s);
 }
 
-static const edm_store_ops ops = {"striped", put, get, del, sync_all, stats, close_striped, NULL};
+static const edm_store_ops ops = {"striped", put, get, del, sync_all, stats, .close = close_striped};
 
 static int refuse(char *why, size_t why_size, const char *text) {
     snprintf(why, why_size, "store striped: %s", text);

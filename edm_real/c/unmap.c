@@ -2,7 +2,7 @@
  *
  *     vmsplice(pipe, pages)                 the pipe takes a reference to each frame
  *     process_madvise(pages, DONTNEED)      unmapped, one TLB flush for the whole batch
- *     readv(pipe, buffers)                  the bytes, and the frames are freed
+ *     readv(pipe, buffers or the store)     the bytes, and the frames are freed
  *
  * When the second call returns, no core can write to the frames any more: what the third
  * reads is final (docs/measurements.md has the test, and the costs). Where splicing is not to
@@ -56,9 +56,12 @@ static struct edm_pipe *take_pipe(edm_region *r) {
 }
 
 /* The bytes of pages that are in the pipe. */
-static void read_buffers(edm_region *r, int fd, const uint32_t *buffers, uint32_t n) {
+static void read_pages(edm_region *r, int fd, uint8_t *const *to, uint32_t n) {
     struct iovec run[SOME];
-    uint32_t runs = edm_runs(r, r->stash.bytes, buffers, n, run), at = 0;
+    uint32_t runs = 0, at = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (i && to[i] == to[i - 1] + r->page_size) run[runs - 1].iov_len += r->page_size;
+        else run[runs++] = (struct iovec){to[i], r->page_size};
     while (at < runs) { /* all the bytes are there: a short read is a detail of the pipe */
         ssize_t got = readv(fd, run + at, (int)(runs - at));
         for (size_t left = got > 0 ? (size_t)got : 0; left && at < runs;) {
@@ -71,21 +74,20 @@ static void read_buffers(edm_region *r, int fd, const uint32_t *buffers, uint32_
     }
 }
 
-/* The checksums of what has just come into the buffers, while it is in the caches: a marked page is written back much
- * later. */
-static void sum_buffers(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(edm_buffer_at(r, buffers[i]), r->page_size);
+/* The checksums of what has just come, while it is in the caches: a marked page is written back much later. */
+static void sum_pages(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(to[i], r->page_size);
 }
 
 /* Some at a time, so that the caches still hold them when they are summed. */
-static void take_in(edm_region *r, int fd, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
+static void take_in(edm_region *r, int fd, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
     uint64_t read = 0, sum = 0;
     for (uint32_t i = 0, some; i < n; i += some) {
         some = n - i < SOME ? n - i : SOME;
         uint64_t begin = edm_span_begin(r);
-        read_buffers(r, fd, buffers + i, some);
+        read_pages(r, fd, to + i, some);
         uint64_t middle = edm_span_begin(r);
-        sum_buffers(r, pages + i, buffers + i, some);
+        sum_pages(r, pages + i, to + i, some);
         read += middle - begin;
         sum += edm_span_begin(r) - middle;
     }
@@ -104,12 +106,12 @@ static uint32_t fill_pipe(edm_region *r, struct edm_pipe *p, const uint32_t *pag
     return (uint32_t)((size_t)taken >> r->shift);
 }
 
-static void by_protection(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n) {
+static void by_protection(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
     struct iovec run[EDM_CMDS_MAX];
     uint32_t runs = edm_runs(r, r->memory, pages, n, run);
     for (uint32_t i = 0; i < runs; i++) edm_uffd_protect(r->uffd, run[i].iov_base, run[i].iov_len, 1, 0);
-    for (uint32_t i = 0; i < n; i++) memcpy(edm_buffer_at(r, buffers[i]), edm_at(r, pages[i]), r->page_size);
-    sum_buffers(r, pages, buffers, n);
+    for (uint32_t i = 0; i < n; i++) memcpy(to[i], edm_at(r, pages[i]), r->page_size);
+    sum_pages(r, pages, to, n);
     edm_forget(r, pages, n, NULL, 0);
 }
 
@@ -129,44 +131,44 @@ static void forget_with(edm_region *r, const uint32_t *pages, uint32_t n, struct
 }
 
 /* The next pages through one pipe, or two, in one call that unmaps them. How many; 0: refused, errno says why. */
-static uint32_t through_pipes(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, struct riders *with) {
+static uint32_t through_pipes(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, struct riders *with) {
     struct edm_pipe *p = take_pipe(r), *more = NULL;
     uint32_t first = p->fd[1] < 0 ? (errno = EBADF, 0) : fill_pipe(r, p, pages, n), second = 0;
     if (first && first < n) more = try_pipe(r);
     if (more && more->fd[1] >= 0) second = fill_pipe(r, more, pages + first, n - first);
     if (first) {
         forget_with(r, pages, first + second, with);
-        take_in(r, p->fd[0], pages, buffers, first);
+        take_in(r, p->fd[0], pages, to, first);
     }
     edm_lock_give(&p->lock);
-    if (second) take_in(r, more->fd[0], pages + first, buffers + first, second);
+    if (second) take_in(r, more->fd[0], pages + first, to + first, second);
     if (more) edm_lock_give(&more->lock);
     return first + second;
 }
 
 /* How many pages it did; fewer than n: splicing is not to be had here (a sandbox). */
-static uint32_t by_pipe(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, struct riders *with) {
+static uint32_t by_pipe(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, struct riders *with) {
     uint32_t done = 0;
     while (done < n) {
-        uint32_t part = through_pipes(r, pages + done, buffers + done, n - done, with);
+        uint32_t part = through_pipes(r, pages + done, to + done, n - done, with);
         if (!part && errno != EFAULT) break;
         if (!part) { /* the program gave this page back behind our back: zeros */
-            memset(edm_buffer_at(r, buffers[done]), 0, r->page_size);
-            sum_buffers(r, pages + done, buffers + done, part = 1);
+            memset(to[done], 0, r->page_size);
+            sum_pages(r, pages + done, to + done, part = 1);
         }
         done += part;
     }
     return done;
 }
 
-void edm_unmap(edm_region *r, const uint32_t *pages, const uint32_t *buffers, uint32_t n, const uint32_t *clean,
-               uint32_t m, const uint32_t *free, uint32_t f) {
+void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
+               const uint32_t *free, uint32_t f) {
     struct riders with = {clean, free, m, f};
     uint32_t done = 0;
     if (r->splices && n) {
-        done = by_pipe(r, pages, buffers, n, &with);
+        done = by_pipe(r, pages, to, n, &with);
         if (done < n) r->splices = 0;
     }
     if (with.clean_n + with.free_n) forget_with(r, NULL, 0, &with);
-    if (done < n) by_protection(r, pages + done, buffers + done, n - done);
+    if (done < n) by_protection(r, pages + done, to + done, n - done);
 }

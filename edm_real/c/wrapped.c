@@ -242,7 +242,7 @@ static void *map(size_t bytes) {
 
 int edm_wrapped_open(edm_wrapped *w, const edm_wrapper *wrapper, size_t work_bytes) {
     uint32_t page_size = w->inner->page_size;
-    w->ops = (edm_store_ops){wrapper->name, put, get, del, sync_inner, stats, edm_wrapped_close, NULL};
+    w->ops = (edm_store_ops){wrapper->name, put, get, del, sync_inner, stats, .close = edm_wrapped_close};
     /* What is known of the pages here does not outlive the process. */
     w->base = (edm_store){&w->ops, w->inner->caps & ~(uint32_t)EDM_STORE_PERSISTENT, page_size, w->inner->pages};
     w->wrapper = wrapper;

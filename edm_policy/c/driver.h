@@ -1,0 +1,20 @@
+/* driver.h: how much a driver does at a time, and how long it waits: of the real one, and so of the simulator's, too.
+ *
+ * No decision about pages, but what two drivers must have alike for their runs to be comparable.
+ */
+#ifndef EDM_DRIVER_H
+#define EDM_DRIVER_H
+
+/* cffi-begin */
+enum {
+    EDM_DIRECT = 32,         /* evictions in a faulting thread's reclaim step */
+    EDM_PUT = 64,            /* pages stored at a time: who waits for room has it early */
+    EDM_CHUNK = 4096,        /* references that a thread of a replay takes at a time */
+    EDM_LOOK_NS = 25000,     /* LPET's shortest nap by the clock */
+    EDM_STEADY_NS = 5000000, /* rings that come at this pace are steady: LPET sleeps by the clock */
+    EDM_SPINS = 2000,        /* rounds that who waits for a page or for room spins before it sleeps */
+    EDM_SPIN_NS = 150000,    /* a network's delay that is shorter is spun for, on the core */
+};
+/* cffi-end */
+
+#endif
