@@ -30,8 +30,8 @@ def test_the_spread_is_that_of_p50_and_p99() -> None:
     """Milliseconds: on a busy machine a call comes back 0.1 to 0.2 ms late."""
     with Store("shaped:p50=2ms,p99=20ms,mem:") as store:
         times = sorted(took(store) for _ in range(300))
-    assert times[150] == pytest.approx(2e-3, rel=0.3)
-    assert times[255] == pytest.approx(2e-3 * 10 ** (1.036 / 2.326), rel=0.4)  # p85
+    assert times[150] == pytest.approx(2e-3, rel=0.4)
+    assert times[255] == pytest.approx(2e-3 * 10 ** (1.036 / 2.326), rel=0.5)  # p85
 
 
 def test_the_link_is_shared_by_what_goes_through_it() -> None:
