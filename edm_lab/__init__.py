@@ -4,6 +4,7 @@ from edm_lab.arrays import compare_arrays, plot_arrays
 from edm_lab.compare import Comparison, compare
 from edm_lab.lockstep import Lockstep, lockstep
 from edm_lab.observation import observation_cost, plot_observation
+from edm_lab.plot_style import styles
 from edm_lab.plots import plot_comparison, plot_worlds
 from edm_lab.plots_faults import (
     fault_latencies_us,
@@ -62,5 +63,6 @@ __all__ = [
     "plot_worlds",
     "report",
     "slowdown",
+    "styles",
     "tune",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from edm_lab import (
@@ -12,16 +11,16 @@ from edm_lab import (
     report_command,
     tune_command,
 )
-from edm_workload.cli import run_cli
+from edm_workload.cli import Parser, files_to_write, run_cli
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m edm_lab", description=__doc__)
+    parser = Parser(prog="python -m edm_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for module in (compare_command, plot_command, tune_command, report_command, replay_log_command):
         module.add(commands)
     args = parser.parse_args()
-    return run_cli(lambda: args.run(args))
+    return run_cli(lambda: args.run(args), files_to_write(args))
 
 
 if __name__ == "__main__":

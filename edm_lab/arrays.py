@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edm_lab.plot_style import HATCHES, PALETTE, axes_or_new
 from edm_real import Region
+from edm_workload.result import cell
 
 COUNTED = ("faults", "fetches", "rescues", "evictions", "writebacks")
 
@@ -64,7 +65,7 @@ def plot_arrays(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
             edgecolor="white",
         )
     for y, (seconds, times) in enumerate(zip(runs["paged_s"], runs["slowdown"], strict=True)):
-        ax.annotate(f" {times:.3g} x", (seconds, y + 0.2), va="center", fontsize="small")
+        ax.annotate(f" {cell(float(times))} x", (seconds, y + 0.2), va="center", fontsize="small")
     ax.set_yticks(where, [str(name) for name in runs.index])
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="time, s")

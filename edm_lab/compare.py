@@ -19,6 +19,7 @@ import pandas as pd
 import edm_real
 import edm_sim
 from edm_lab.calibration import drift, inner_store
+from edm_policy.errors import UsageError
 from edm_real.calibrate import LOCAL_STORES, Watch, anchor_ns
 from edm_sim import Costs
 from edm_workload import Experiment, Result
@@ -138,6 +139,8 @@ def compare(
     components: one more real run tells where its time went. The same experiment and costs give
     the same simulated run, so there is one.
     """
+    if repeats < 1:
+        raise UsageError(f"repeats: {repeats} must be a whole number from 1 up")
     say = progress or (lambda text: None)
     real: list[Result] = []
     anchors: list[float] = []

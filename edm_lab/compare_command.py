@@ -22,7 +22,8 @@ from edm_sim.costs import DEFAULT_CALIBRATION
 from edm_workload import Experiment
 from edm_workload.calibration import Calibration
 from edm_workload.calibration import load as load_calibration
-from edm_workload.cli import add_common_options, experiment_from_args, note_caveats
+from edm_workload.cli import add_common_options, count, experiment_from_args, note_caveats
+from edm_workload.files import picture_format, save_figure
 from edm_workload.metadata import collect
 from edm_workload.result import rows_table, save, table_console
 from edm_workload.trace import bundled_trace
@@ -132,6 +133,8 @@ def show(comparison: Comparison) -> None:
 
 
 def compare_command(args: argparse.Namespace) -> int:
+    if args.plot:
+        picture_format(args.plot)
     if args.lockstep:
         return lockstep_command(args)
     if args.matrix:
@@ -163,10 +166,7 @@ def compare_command(args: argparse.Namespace) -> int:
 def _save_plot(path: str | None, plot: Callable[[], Any]) -> None:
     if not path:
         return
-    try:
-        plot().savefig(path, dpi=150)
-    except (OSError, ValueError) as e:
-        raise EdmError(f"{path}: cannot write the plot ({e})") from e
+    save_figure(plot(), path)
 
 
 def matrix_command(args: argparse.Namespace) -> int:
@@ -221,7 +221,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     c = commands.add_parser("compare", help="an experiment in the simulator and on real memory")
     c.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
-    c.add_argument("--repeats", type=int, default=3, metavar="N", help="real runs (3)")
+    c.add_argument("--repeats", type=count, default=3, metavar="N", help="real runs (3)")
     c.add_argument("--plot", metavar="OUT.png", help="draw the comparison")
     c.add_argument("--matrix", action="store_true", help="many experiments, one error table")
     c.add_argument("--quick", action="store_true", help="with --matrix: a minute")

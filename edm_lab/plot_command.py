@@ -10,12 +10,12 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
 
 import edm_sim
 from edm_lab import plots_faults, plots_memory, plots_rack
 from edm_policy.errors import EdmError, UsageError
 from edm_workload import Experiment, Trace
+from edm_workload.files import picture_format, save_figure
 from edm_workload.result import frame, load
 
 INTERVALS = 300  # of a timeline
@@ -146,17 +146,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _plot(args: argparse.Namespace) -> int:
     matplotlib.use("Agg")
-    known = FigureCanvasBase.get_supported_filetypes()
-    if Path(args.output).suffix.lstrip(".") not in known:
-        raise UsageError(f"{args.output}: no known picture format; write .png, .svg or .pdf")
+    picture_format(args.output)
     try:
         ax = KINDS[args.kind].draw(args.files, args.by)
     except KeyError as error:
         raise UsageError(f"plot {args.kind}: no column {error} in {args.files[0]}") from error
     figure = ax.get_figure(root=True)
     assert figure is not None
-    try:
-        figure.savefig(args.output, dpi=150)
-    except OSError as error:
-        raise EdmError(f"{args.output}: cannot be written ({error.strerror or error})") from error
+    save_figure(figure, args.output)
     return 0

@@ -72,6 +72,7 @@ def plot_worlds(
     there are several runs. value: a column of result.frame()."""
     data = frame(runs).groupby([by, "driver"], sort=False)[value].median().unstack("driver")
     ax = axes_or_new(ax, (6.5, 1.3 + 0.55 * len(data)))
-    _pair(ax, [str(name) for name in data.index], data["sim"], data["real"], unit)
+    names = [str(name).removeprefix("__main__:") for name in data.index]  # a notebook's own
+    _pair(ax, names, data["sim"], data["real"], unit)
     ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax

@@ -143,11 +143,12 @@ def plot_interference(
     without requests stays white.
     """
     table = answers.pivot(index="instance", columns="unit", values=value)
-    ax = axes_or_new(ax, (1.8 + 0.6 * table.shape[1], 1.4 + 0.28 * max(4, table.shape[0])))
+    ax = axes_or_new(ax, (1.8 + 0.6 * table.shape[1], 1.4 + 0.28 * min(16, max(4, table.shape[0]))))
     cells = np.ma.masked_invalid(table.to_numpy(np.float64))
     image = ax.imshow(cells, cmap=SEQUENTIAL, aspect="auto", interpolation="nearest", vmin=0)
     ax.set_xticks(range(table.shape[1]), [str(c).replace("_", " ") for c in table.columns])
-    ax.set_yticks(range(table.shape[0]), [str(r) for r in table.index])
+    each = -(-table.shape[0] // 16)  # no more than 16 of the rows have room for their name
+    ax.set_yticks(range(0, table.shape[0], each), [str(r) for r in table.index[::each]])
     ax.set(xlabel="memory unit", ylabel="instance")
     if table.size <= 100:
         middle = float(cells.max()) * 0.55 if cells.count() else 0.0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import matplotlib
 
 from edm_lab.report import report
-from edm_policy.errors import EdmError
+from edm_workload.files import whole
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,10 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _report(args: argparse.Namespace) -> int:
     matplotlib.use("Agg")
     text = report(args.files, args.title)
-    try:
-        Path(args.output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EdmError(f"{args.output}: cannot be written ({error.strerror or error})") from error
+    with whole(args.output) as part:
+        part.write_text(text, encoding="utf-8")
     if not args.quiet:
         print(f"{args.output}: {len(args.files)} files, {len(text) / 1024:,.0f} KiB")
     return 0

@@ -17,10 +17,10 @@ from edm_lab.compare_command import (
 )
 from edm_lab.tune import GOALS, Bound, Candidate, Tuned, tune
 from edm_lab.tune_space import KNOBS
-from edm_policy.errors import EdmError
 from edm_sim import Costs
 from edm_workload import Experiment
-from edm_workload.cli import add_common_options, experiment_from_args, note_caveats
+from edm_workload.cli import add_common_options, count, experiment_from_args, note_caveats
+from edm_workload.files import check_writable, whole
 from edm_workload.metadata import collect
 from edm_workload.result import rows_table, save, table_console
 from edm_workload.synth import is_synth
@@ -45,13 +45,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="with --goal local: elapsed over elapsed with all memory local, or faults over "
         "references (without it: no slower than the experiment as given)",
     )
-    parser.add_argument("--trials", type=int, default=200, metavar="N", help="points (200)")
+    parser.add_argument("--trials", type=count, default=200, metavar="N", help="points (200)")
     parser.add_argument(
         "--keep", default="", metavar="A,B", help=f"do not change these: {', '.join(KNOBS)}"
     )
     parser.add_argument("--best", type=int, default=3, metavar="N", help="policies to measure (3)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each (5)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (a core each)")
+    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="runs of each (5)")
+    parser.add_argument("--jobs", type=count, metavar="N", help="processes (a core each)")
     parser.add_argument("--simulate-only", action="store_true", help="measure nothing")
     parser.add_argument(
         "--toml", metavar="FILE", help="the winner as an experiment (NAME-tuned.toml)"
@@ -68,8 +68,7 @@ def _tune(args: argparse.Namespace) -> int:
     metadata = collect()
     experiment = experiment_from_args(args)
     target = Path(args.toml or f"{experiment.name or 'experiment'}-tuned.toml")
-    if not target.resolve().parent.is_dir():
-        raise EdmError(f"{target}: there is no such folder; make it first")
+    check_writable(target)
     bound = Bound.parse(args.bound) if args.bound else None
     with progress_line(args.quiet, "tune") as shown:
         calibration = None if args.simulate_only else calibration_of(experiment, True, shown)
@@ -171,10 +170,8 @@ def write_toml(path: Path, tuned: Tuned, metadata: dict[str, Any], told: str) ->
     experiment = _trace_from(tuned.winner.experiment, path.resolve().parent)
     head = [f"tuned {datetime.now(UTC).date()}: {metadata['command']}", told, f"seed {tuned.seed}"]
     text = "".join(f"# {line}\n" for line in head) + "\n" + experiment.to_toml()
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise EdmError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole(path) as part:
+        part.write_text(text)
 
 
 def _trace_from(experiment: Experiment, folder: Path) -> Experiment:

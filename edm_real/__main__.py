@@ -8,13 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from edm_policy.errors import UsageError
 from edm_workload.cli import (
+    Parser,
     add_common_options,
     add_output_options,
+    count,
     experiment_from_args,
+    files_to_write,
     given_options,
     note_caveats,
     run_cli,
@@ -28,6 +29,8 @@ class Progress:
     """One changing line on stderr, only on a terminal and unless --quiet."""
 
     def __init__(self, quiet: bool):
+        from rich.console import Console
+
         console = Console(stderr=True)
         self._status = console.status("") if console.is_terminal and not quiet else None
 
@@ -183,15 +186,8 @@ def _run_rows(
     bench.check(done)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edm_real", description=__doc__)
+    parser = Parser(prog="python -m edm_real", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     doctor = commands.add_parser("doctor", help="what works here, and the fix for what does not")
@@ -202,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
     against = bench.add_argument_group("against the kernel's own paging (root)")
     against.add_argument("--versus", action="store_true", help="in turn with kernel swap and mmap")
-    against.add_argument("--repeats", type=_count, metavar="N", help="runs of each (5)")
+    against.add_argument("--repeats", type=count, metavar="N", help="runs of each (5)")
     against.add_argument("--kinds", metavar="A,B", help="zram,swapfile,mmap")
     against.add_argument("--busy", action="store_true", help="a process computes on another core")
     against.add_argument("--folder", default="/var/tmp", help="for swap files, on a disk")
@@ -229,8 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         ("high", "SIZE", "eviction starts here"),
     ):
         run.add_argument(f"--{name}", metavar=metavar, help=about)
-    run.add_argument("--batch", type=_count, metavar="N", help="pages evicted at a time")
-    run.add_argument("--handlers", type=_count, metavar="N", help="threads that serve faults (1)")
+    run.add_argument("--batch", type=count, metavar="N", help="pages evicted at a time")
+    run.add_argument("--handlers", type=count, metavar="N", help="threads that serve faults (1)")
     run.add_argument("--seed", type=int, metavar="N")
     run.add_argument("--deadline", dest="deadline_s", type=float, metavar="S", help="of stores (5)")
     add_output_options(run)
@@ -261,7 +257,7 @@ def main() -> int:
     args = _parser().parse_args()
     if getattr(args, "trace_argument", None):
         args.trace = args.trace_argument
-    return run_cli(lambda: args.run(args))
+    return run_cli(lambda: args.run(args), files_to_write(args))
 
 
 if __name__ == "__main__":

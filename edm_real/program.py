@@ -22,7 +22,7 @@ from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latenc
 from edm_real.store_url import resolved, shaped
 from edm_workload import Result
 from edm_workload.metadata import redact
-from edm_workload.units import PAGE_SIZE, Size, parse_pages
+from edm_workload.units import PAGE_SIZE, Size, parse_pages, seconds_to_ns
 
 FAULTS_MONITOR = 1
 _RESULT = {f.name for f in fields(Result)}
@@ -116,7 +116,7 @@ def _config(settings: Settings, policy: PolicyConfig) -> str:
     config.region.faults = FAULTS_MONITOR
     config.region.kernel_faults = True
     config.region.handlers = settings.handlers
-    config.region.deadline_ns = round(settings.deadline_s * 1e9)
+    config.region.deadline_ns = seconds_to_ns(settings.deadline_s, "deadline")
     config.region.seed = settings.seed
     config.least = max(1, parse_pages(settings.least, None, "least")) * PAGE_SIZE
     return ffi.buffer(config)[:].hex()

@@ -30,7 +30,13 @@ from edm_real.replay import references, run_job
 from edm_real.store_url import resolved
 from edm_real.watch import Watch
 from edm_workload.metadata import redact
-from edm_workload.units import PAGE_SIZE, Size, parse_pages, refuse_unknown
+from edm_workload.units import (
+    PAGE_SIZE,
+    Size,
+    parse_pages,
+    refuse_unknown,
+    seconds_to_ns,
+)
 
 if TYPE_CHECKING:
     from edm_real.budget import Budget
@@ -142,7 +148,7 @@ class Region(Memory):
         config.faults = FAULTS.index(faults)
         config.lockstep = lockstep
         config.no_lpet = reclaim == "faulter"
-        config.deadline_ns = round(deadline_s * 1e9)
+        config.deadline_ns = seconds_to_ns(deadline_s, "deadline")
         why = ffi.new("char[512]")
         error = ffi.new("int *")
         opened = lib.edm_store_open(resolved(store).encode(), page_size, pages, why, 512)

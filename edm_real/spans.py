@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
 from edm_real._core import ffi, lib
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _names(enum: str, prefix: str, more: int) -> list[str]:
@@ -116,6 +118,8 @@ def components_s(spans: list[Span]) -> dict[str, float]:
 
 def table(spans: Iterator[Span] | list[Span]) -> pd.DataFrame:
     """A row a role and kind: count, pages, total_ms, mean_us."""
+    import pandas as pd
+
     rows = [(s.role, s.kind, s.count, s.pages, s.sum_ns / 1e6) for s in spans]
     frame = pd.DataFrame(rows, columns=["role", "kind", "count", "pages", "total_ms"])
     frame = frame.groupby(["role", "kind"], sort=False).sum().reset_index()

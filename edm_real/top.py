@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from edm_policy.errors import EdmError, UsageError
 from edm_real._core import ffi, lib
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
 from edm_workload.result import rows_table, table_console
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 BOARD = "/memfd:edm-region"
 ANSWER_MS = 1000
@@ -159,7 +157,10 @@ def line(region: Region, before: Region | None) -> str:
 
 
 def screen(pid: int, regions: list[Region], before: dict[str, Region]) -> Group:
-    table: Table = rows_table([r.row(before.get(r.key)) for r in regions])
+    from rich.console import Group
+    from rich.text import Text
+
+    table = rows_table([r.row(before.get(r.key)) for r in regions])
     lines = "\n".join(r.about() for r in regions)
     title = f"process {pid}, {len(regions)} regions; sizes in MiB; rates and latencies of faults"
     return Group(Text(title), table, Text(lines))
@@ -182,6 +183,8 @@ def follow(pid: int, interval_s: float, plain: bool, once: bool) -> None:
         return _repeat(
             pid, regions, interval_s, once, lambda now, old: console.print(screen(pid, now, old))
         )
+    from rich.live import Live
+
     with Live(screen(pid, regions, {}), auto_refresh=False, screen=False) as live:
         _repeat(
             pid,

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from edm_policy import EdmError, UsageError
 from edm_sim import sweep_command
 from edm_sim.mrc import DEFAULT_SIZES, miss_ratio_curve
 from edm_sim.run import run
 from edm_workload import trace_from
-from edm_workload.cli import add_common_options, experiment_from_args, note_caveats, run_cli
+from edm_workload.cli import (
+    Parser,
+    add_common_options,
+    count,
+    experiment_from_args,
+    files_to_write,
+    note_caveats,
+    run_cli,
+)
+from edm_workload.files import picture_format, save_figure, whole
 from edm_workload.metadata import collect
 from edm_workload.result import print_table, rows_table, save, table_console
 from edm_workload.units import parse_pages
@@ -28,7 +36,7 @@ COLUMNS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line: parses, runs, returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m edm_sim", description="Simulate paging: the same policy as real memory."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -36,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_mrc(commands)
     sweep_command.add(commands)
     args = parser.parse_args(argv)
-    return run_cli(lambda: args.command(args))
+    return run_cli(lambda: args.command(args), files_to_write(args))
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("run", help="one experiment, in simulated time")
     parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
     add_common_options(parser)
@@ -58,17 +66,16 @@ def _run(args: argparse.Namespace) -> None:
     print_table([result], COLUMNS, title=f"simulated, costs: {costs}")
 
 
-def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_mrc(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("mrc", help="miss ratio over cache size, as a classical cache")
     parser.add_argument("trace", metavar="TRACE", help="a trace file, or zipf:1.0 ...")
     parser.add_argument("--evict", default="lru", metavar="A,B", help="evictors, or all (lru)")
-    parser.add_argument(
-        "--size", default=",".join(DEFAULT_SIZES), metavar="1%,64MiB,500", help="cache sizes"
-    )
+    sizes = ",".join(DEFAULT_SIZES).replace("%", "%%")
+    parser.add_argument("--size", metavar="1%,64MiB,500", help=f"cache sizes ({sizes})")
     parser.add_argument("--pages", default="64MiB", metavar="SIZE", help="region of a SYNTH")
     parser.add_argument("--refs", type=int, metavar="N", help="references (1,000,000 of a SYNTH)")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="threads (2)")
+    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="threads (2)")
     parser.add_argument(
         "--observe", default="exact", metavar="WHAT", help="exact, idle, faults or auto (exact)"
     )
@@ -91,9 +98,12 @@ def _add_mrc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _mrc(args: argparse.Namespace) -> None:
+    if args.plot:
+        picture_format(args.plot)
     trace = trace_from(args.trace, parse_pages(args.pages, what="pages"), args.refs, args.seed)
     live = not args.quiet and sys.stderr.isatty()
-    names, sizes = args.evict.split(","), args.size.split(",")
+    names = args.evict.split(",")
+    sizes = args.size.split(",") if args.size else DEFAULT_SIZES
     done = 0
 
     def progress(point: str) -> None:
@@ -123,10 +133,8 @@ def _mrc(args: argparse.Namespace) -> None:
 
 
 def _write(path: str, curve: pd.DataFrame) -> None:
-    try:
-        curve.to_csv(path, index=False)
-    except OSError as error:
-        raise EdmError(f"{path}: cannot write ({error.strerror or error})") from error
+    with whole(path) as part:
+        curve.to_csv(part, index=False)
 
 
 def _plot(path: str, curve: pd.DataFrame, title: str) -> None:
@@ -135,8 +143,6 @@ def _plot(path: str, curve: pd.DataFrame, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    if Path(path).suffix.lstrip(".") not in plt.figure().canvas.get_supported_filetypes():
-        raise UsageError(f"{path}: no known picture format; write .png, .svg or .pdf")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     curves = list(curve.sort_values("size", kind="stable").groupby("evict", sort=False))
     for k, (name, part) in enumerate(curves):
@@ -154,10 +160,7 @@ def _plot(path: str, curve: pd.DataFrame, title: str) -> None:
         )
     axes.set(xlabel="pages", ylabel="miss ratio", xscale="log", ylim=(0, None), title=title)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise EdmError(f"{path}: cannot write ({error.strerror or error})") from error
+    save_figure(figure, path)
     plt.close("all")
 
 

@@ -72,6 +72,8 @@ def miss_ratio_curve(
     names = [
         name for e in evict for name in (evictors() if isinstance(e, str) and e == "all" else [e])
     ]
+    if size is DEFAULT_SIZES:  # of a small trace those that come to a page
+        size = [s for s in size if parse_pages(s, footprint, least=0)] or [footprint]
     sizes = [min(footprint, parse_pages(s, footprint, "size")) for s in size]
     points = list(product(names, sizes))
     for name, frames in points:  # what is wrong is said before anything runs

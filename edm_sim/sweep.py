@@ -29,6 +29,7 @@ from edm_policy import EdmError, UsageError
 from edm_sim.pool import WorkerPool, cores
 from edm_sim.run import run
 from edm_workload import Experiment, Result
+from edm_workload.files import whole
 from edm_workload.result import SCHEMA, frame
 from edm_workload.synth import is_synth
 
@@ -234,10 +235,8 @@ def save_table(path: str | Path, swept: Swept, metadata: Mapping[str, Any]) -> N
     """The frame as Parquet, the metadata in its schema under edm_sweep. Raises EdmError."""
     table = pa.Table.from_pandas(swept.frame, preserve_index=False)
     about = {b"edm_sweep": json.dumps({"schema": SCHEMA, "metadata": metadata}).encode()}
-    try:
-        pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | about), path)
-    except OSError as error:
-        raise EdmError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole(path) as part:
+        pq.write_table(table.replace_schema_metadata((table.schema.metadata or {}) | about), part)
 
 
 def varying(points: Sequence[Experiment]) -> list[dict[str, Any]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edm_policy.errors import UsageError
 from edm_sim.sweep import Swept, save_table, sweep, varying
 from edm_workload import Experiment
+from edm_workload.cli import count
+from edm_workload.files import check_writable
 from edm_workload.metadata import collect
 from edm_workload.result import rows_table, table_console
 
@@ -18,7 +22,7 @@ COLUMNS = ("miss_ratio", "faults", "elapsed_s", "latency_us_mean", "latency_us_p
 SHOWN = 40
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "sweep",
@@ -28,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("experiment", metavar="EXPERIMENT.toml")
     parser.add_argument("-o", "--output", metavar="OUT.parquet", help="(EXPERIMENT.parquet, here)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (a core each)")
+    parser.add_argument("--jobs", type=count, metavar="N", help="worker processes (a core each)")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.set_defaults(command=_sweep)
 
@@ -37,6 +41,9 @@ def _sweep(args: argparse.Namespace) -> int:
     metadata = collect()
     points = list(Experiment.grid(args.experiment))
     output = Path(args.output or f"{Path(args.experiment).stem}.parquet")
+    if output.suffix != ".parquet":
+        raise UsageError(f"{output}: a sweep is written as Parquet; name it {output.stem}.parquet")
+    check_writable(output)
     columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     quiet = args.quiet or not console.is_terminal

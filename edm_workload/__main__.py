@@ -9,18 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edm_policy.errors import UsageError
 from edm_workload import capture as lackey
-from edm_workload.cli import run_cli
+from edm_workload.cli import Parser, count, files_to_write, run_cli
 from edm_workload.formats import FORMATS
 from edm_workload.reduce import reduce_trace
 from edm_workload.synth import DEFAULT_WRITES, SYNTHS, is_synth, synth
-from edm_workload.trace import Trace
+from edm_workload.trace import Trace, check_name
 from edm_workload.units import format_bytes, parse_pages
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edm_workload", description=__doc__)
+    parser = Parser(prog="python -m edm_workload", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="what is in a trace")
@@ -33,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("trace", metavar="IN", type=Path)
     convert.add_argument("-o", "--output", metavar="OUT.parquet", required=True)
     _add_reading(convert)
-    convert.add_argument("--head", type=int, metavar="N", help="only the first N records")
+    convert.add_argument("--head", type=count, metavar="N", help="only the first N records")
     convert.add_argument(
         "--dense", choices=("touch", "address"), help="renumber pages from 0, in this order"
     )
@@ -114,8 +113,6 @@ def _info(args: argparse.Namespace) -> None:
 def _convert(args: argparse.Namespace) -> None:
     trace = _read(args.trace, args)
     if args.head is not None:
-        if args.head < 1:
-            raise UsageError(f"--head: {args.head} records cannot be; give at least 1")
         trace = trace.head(args.head)
     if args.k is not None:
         trace = reduce_trace(trace, args.k)
@@ -126,6 +123,7 @@ def _convert(args: argparse.Namespace) -> None:
 
 def _capture(args: argparse.Namespace) -> None:
     progress = None if args.quiet else lackey.terminal_progress()
+    check_name(args.output)
     trace = lackey.capture(args.program, args.k, args.instructions, progress)
     if progress:
         print(file=sys.stderr)
@@ -152,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "synth": lambda a: _write(_synth(a.spec, a), a.output),
         "capture": _capture,
     }
-    return run_cli(lambda: commands[args.command](args))
+    return run_cli(lambda: commands[args.command](args), files_to_write(args))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_policy.errors import EdmError
+from edm_workload.files import whole
 
 SCHEMA = 4
 BESIDE = ("flush", "faulter", "lpet", "nobody")
@@ -167,10 +168,8 @@ class Calibration:
         """Raises EdmError if it cannot be written."""
         values = {"schema": SCHEMA, "kind": "edm-calibration", **asdict(self)}
         lines = [f'"{key}": {json.dumps(value)}' for key, value in values.items()]
-        try:
-            Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        except OSError as e:
-            raise EdmError(f"{path}: cannot write the calibration ({e.strerror or e})") from e
+        with whole(path) as part:
+            part.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def load(path: str | Path) -> Calibration:

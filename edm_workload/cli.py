@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from edm_policy.errors import EdmError
 from edm_workload.experiment import Experiment
+from edm_workload.files import check_writable
 from edm_workload.hide import hide_credentials
 
 _EXPERIMENT_OPTIONS = (
@@ -17,6 +18,20 @@ _EXPERIMENT_OPTIONS = (
     *("local", "low", "high", "limit", "store", "network"),
     *("trace", "pages", "refs", "writes", "threads", "seed", "faults", "lockstep", "calibration"),
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with an option in one line, and where the options are told."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; {self.prog} --help tells the options\n")
+
+
+def count(text: str) -> int:
+    """The type of an option that is a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number from 1 up")
+    return int(text)
 
 
 def _size(text: str) -> int | str:
@@ -90,8 +105,15 @@ def note_caveats(experiments: Iterable[Experiment]) -> None:
             print(f"note: {line}", file=sys.stderr)
 
 
-def run_cli(main: Callable[[], int | None]) -> int:
-    """Run a command; return its exit code: `sys.exit(run_cli(main))`.
+def files_to_write(args: argparse.Namespace) -> list[str]:
+    """What the command will write when it is done."""
+    named = (getattr(args, name, None) for name in ("output", "plot", "log", "toml"))
+    return [path for path in named if path]
+
+
+def run_cli(main: Callable[[], int | None], writes: Iterable[str] = ()) -> int:
+    """Run a command; return its exit code: `sys.exit(run_cli(main))`. A file of `writes` that could
+    not be written ends it before it begins.
 
     An EdmError is one line on stderr and its exit code, Ctrl-C is 130, a reader that went
     away (| head) 141; none of them a traceback. Anything else is a bug and shows as one.
@@ -99,12 +121,18 @@ def run_cli(main: Callable[[], int | None]) -> int:
     """
     hide_credentials()
     try:
+        for path in writes:
+            check_writable(path)
         code = main() or 0
         sys.stdout.flush()
         return code
     except EdmError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        print(f"error: out of memory{why}; ask for fewer references or pages", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -16,6 +16,7 @@ name; give one of them.
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -340,7 +341,7 @@ def _check(key: str, value: Any) -> None:
     if key in _SIM_KEYS:
         check_sim(key, value)
     elif key in ("region", "local", "low", "high", "limit", "auto_min"):
-        parse_pages(value, base=2**32, what=key, least=0)
+        parse_pages(value, base=2**32, what=key, least=key == "region")
     elif key in _CHOICES:
         if value not in _CHOICES[key]:
             refuse_unknown(key, str(value), _CHOICES[key])
@@ -357,7 +358,8 @@ def _check(key: str, value: Any) -> None:
         for name, number in value.items():
             if name not in NETWORK_KEYS:
                 refuse_unknown("network key", name, NETWORK_KEYS)
-            if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+            known = isinstance(number, int | float) and not isinstance(number, bool)
+            if not known or not 0 <= number < math.inf:
                 raise UsageError(f"network {name}: {number!r} must be a number from 0 up")
     elif not isinstance(value, str) or not value:
         raise UsageError(f'{key}: {value!r} must be text, such as {key} = "..."')

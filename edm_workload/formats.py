@@ -18,15 +18,17 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import zstandard
 
 from edm_policy.errors import EdmError, UsageError
 from edm_workload.trace import Trace
 from edm_workload.units import refuse_unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ORACLE = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
 _LCS_3 = [
@@ -172,7 +174,16 @@ def _pages_of(path: Path, column: pd.Series) -> np.ndarray:
     if column.isna().any():
         line = int(np.flatnonzero(column.isna())[0]) + 1
         raise EdmError(f"{path}: record {line} has no id; fill the gap or drop the line")
+    import pandas as pd
+
     return pd.factorize(column.astype(str))[0].astype(np.uint32)
+
+
+def _text(path: Path) -> str:
+    data = _content(path)
+    if b"\0" in data:
+        raise EdmError(f"{path}: not text; its format is another one (choose it with --format)")
+    return data.decode("utf-8", "replace")
 
 
 def from_text(path: Path) -> Trace:
@@ -180,7 +191,9 @@ def from_text(path: Path) -> Trace:
 
     Empty lines and lines that begin with # are passed over.
     """
-    lines = _content(path).decode("utf-8", "replace").split("\n")
+    import pandas as pd
+
+    lines = _text(path).split("\n")
     words = [w for line in lines if (w := line.strip()) and not w.startswith("#")]
     try:
         page = np.array(words, dtype=str).astype(np.uint64) if words else np.zeros(0, np.uint32)
@@ -202,7 +215,9 @@ _WRITE_WORDS = ("1", "true", "w", "write", "set", "put", "store")
 def from_csv(path: Path) -> Trace:
     """Comma-separated, with a header that names the columns (page or id; write or op; tid; t_ns;
     size), or without a header, the id in the first column."""
-    text = _content(path).decode("utf-8", "replace")
+    import pandas as pd
+
+    text = _text(path)
     first = text.split("\n", 1)[0].split(",")[0].strip()
     header = None if first.isdigit() or not text.strip() else 0
     try:
@@ -269,6 +284,8 @@ def format_of(path: Path) -> str:
 
 def load(path: Path, format: str | None = None) -> Trace:
     """Read a trace of any known format. Raises EdmError or UsageError with the fix."""
+    import pyarrow as pa
+
     if not path.exists():
         raise EdmError(f"{path}: no such trace file; check the path")
     name = format or format_of(path)
@@ -276,6 +293,8 @@ def load(path: Path, format: str | None = None) -> Trace:
         refuse_unknown("trace format", name, FORMATS)
     try:
         trace = FORMATS[name](path)
+    except UsageError as error:
+        raise EdmError(f"{path}: {error}") from error
     except (pa.ArrowException, json.JSONDecodeError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise EdmError(f"{path}: damaged, or not {name} ({reason}); make it again") from error

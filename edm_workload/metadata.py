@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,8 @@ def _git_commit() -> str | None:
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata as distributions
+
     found = {}
     for name in PACKAGES:
         try:

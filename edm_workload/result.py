@@ -6,15 +6,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from edm_policy.errors import EdmError
+from edm_workload.files import whole
 from edm_workload.metadata import collect
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
 
 SCHEMA = 1
 LATENCY_KEYS = ("mean", "p50", "p90", "p99", "p999", "max")
@@ -105,10 +106,8 @@ def save(
         "metadata": dict(collect() if metadata is None else metadata),
         "results": [r.to_dict() for r in results],
     }
-    try:
-        Path(path).write_text(json.dumps(document, indent=2, default=_plain) + "\n")
-    except OSError as error:
-        raise EdmError(f"{path}: cannot write the results ({error.strerror or error})") from error
+    with whole(path) as part:
+        part.write_text(json.dumps(document, indent=2, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -143,15 +142,17 @@ def load(path: str | Path) -> list[Result]:
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result; latency_us as columns latency_us_p50 ..., extra as its own columns."""
-    rows = []
-    for result in results:
-        row = result.to_dict()
-        latency, extra = row.pop("latency_us"), row.pop("extra")
-        row |= {f"latency_us_{k}": latency.get(k) for k in LATENCY_KEYS}
-        row |= {k: v for k, v in extra.items() if k not in row and not isinstance(v, dict | list)}
-        row["faults_per_s"], row["miss_ratio"] = result.faults_per_s, result.miss_ratio
-        rows.append(row)
-    return pd.DataFrame(rows)
+    import pandas as pd
+
+    return pd.DataFrame([_row(result) for result in results])
+
+
+def _row(result: Result) -> dict[str, Any]:
+    row = result.to_dict()
+    latency, extra = row.pop("latency_us"), row.pop("extra")
+    row |= {f"latency_us_{k}": latency.get(k) for k in LATENCY_KEYS}
+    row |= {k: v for k, v in extra.items() if k not in row and not isinstance(v, dict | list)}
+    return row | {"faults_per_s": result.faults_per_s, "miss_ratio": result.miss_ratio}
 
 
 DEFAULT_COLUMNS = (
@@ -179,6 +180,9 @@ def rows_table(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, title: str = ""
 ) -> Table:
     """A rich table of mappings; numbers to the right, a missing value as -."""
+    from rich.table import Table
+    from rich.text import Text
+
     names = list(columns) if columns is not None else list(rows[0]) if rows else []
     table = Table(title=title or None, header_style="bold", box=None, pad_edge=False)
     for name in names:
@@ -199,12 +203,13 @@ def print_table(
     console: Console | None = None,
 ) -> None:
     """Print results to stdout, a row each; columns are those of frame()."""
-    data = frame(results).astype(object)
-    rows: list[Any] = data.where(data.notna(), None).to_dict("records") if len(data) else []
+    rows = [_row(result) for result in results]
     (console or table_console()).print(rows_table(rows, columns, title))
 
 
 def table_console() -> Console:
     """stdout; when it is no terminal, wide enough that no column is folded into two lines."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=220)

@@ -142,8 +142,12 @@ def synth(spec: str, pages: int, refs: int, seed: int = 1, writes: float = DEFAU
             parameter = float("nan")
         if not 0 < parameter < 2**31 and not (name == "zipf" and parameter == 0):
             raise UsageError(f'{spec}: "{text}" is not a positive number; try {name}:{default:g}')
-    if not 1 <= pages < 2**32 or refs < 1:
-        raise UsageError(f"{spec}: {pages} pages and {refs} references cannot be; give at least 1")
+    if not 1 <= pages < 2**32 or not 1 <= refs < 2**48:
+        raise UsageError(
+            f"{spec}: {pages} pages and {refs} references cannot be; give from 1 to 2**32 and 2**48"
+        )
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"seed {seed}: it must be 0 to {2**64 - 1}")
     if not 0 <= writes <= 1:
         raise UsageError(f"{spec}: a share of writes of {writes:g} cannot be; give 0 to 1")
     rng = np.random.Generator(np.random.PCG64(seed))

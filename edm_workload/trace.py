@@ -4,12 +4,14 @@ On disk it is Parquet with zstd, one row a record, the metadata beside the schem
 record may stand for several references: `hits` counts the further references to the
 same page that a reduction folded into it (0 where nothing was), so that
 `len(trace) + hits.sum()` is what the program did.
+
+pandas and pyarrow take 0.4 s to import; most programs with a region never need them, so
+they are imported where they are used.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from edm_policy.errors import EdmError, UsageError
+from edm_workload.files import whole
 from edm_workload.units import PAGE_SIZE
 
 FORMAT_VERSION = 1
@@ -101,6 +101,8 @@ class Trace:
     @cached_property
     def footprint(self) -> int:
         """Number of different pages."""
+        import pandas as pd
+
         return len(pd.unique(self.page))
 
     @property
@@ -129,6 +131,8 @@ class Trace:
     @classmethod
     def from_parquet(cls, path: str | Path) -> Trace:
         """Read the project's own format. Raises EdmError when it is not that."""
+        import pyarrow.parquet as pq
+
         table = pq.read_table(path, memory_map=False)
         names = table.column_names
         if "page" not in names:
@@ -150,11 +154,15 @@ class Trace:
         return cls(**columns, metadata={"name": Path(path).name} | metadata)
 
     def save(self, path: str | Path) -> None:
-        """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails."""
+        """Write Parquet with zstd, whole or not at all. Raises EdmError when that fails, and
+        UsageError for a name that says another format (see check_name)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         arrays = {name: getattr(self, name) for name in self.columns}
+        check_name(path)
         table = pa.table(arrays).replace_schema_metadata({_KEY: json.dumps(self.metadata)})
-        part = Path(f"{path}.part")
-        try:
+        with whole(path) as part:
             # Times only grow, so their differences are small; the other columns repeat.
             pq.write_table(
                 table,
@@ -164,13 +172,6 @@ class Trace:
                 use_dictionary=[name for name in self.columns if name not in ("t_ns", "write")],
                 column_encoding={"t_ns": "DELTA_BINARY_PACKED"} if "t_ns" in arrays else None,
             )
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise EdmError(
-                f"{path}: cannot write the trace ({reason}); check the folder"
-            ) from error
 
     # -- views
 
@@ -190,6 +191,8 @@ class Trace:
         order "touch": in order of first touch; "address": in order of page number, so that
         neighbours stay neighbours (what a prefetcher sees). Time is linear in the records.
         """
+        import pandas as pd
+
         if order not in ("touch", "address"):
             raise UsageError(f'trace: order "{order}" is not known; use touch or address')
         codes, unique = pd.factorize(self.page, sort=order == "address")
@@ -273,6 +276,8 @@ class Trace:
 
     def info(self) -> dict[str, Any]:
         """Counts and metadata, ready for JSON."""
+        import pandas as pd
+
         page_size = int(self.metadata["page_size"])
         facts: dict[str, Any] = {
             "records": len(self),
@@ -289,6 +294,13 @@ class Trace:
         if self.t_ns is not None and len(self):
             facts["duration_s"] = float(self.t_ns[-1] - self.t_ns[0]) / 1e9
         return facts | {"metadata": self.metadata}
+
+
+def check_name(path: str | Path) -> None:
+    """Raises UsageError for a file that would be Parquet and whose name says something else."""
+    if Path(path).suffix != ".parquet" and (Path(path).is_file() or not Path(path).exists()):
+        better = Path(path).with_suffix(".parquet")
+        raise UsageError(f"{path}: a trace is written as Parquet; name it {better}")
 
 
 def concatenate(traces: Sequence[Trace]) -> Trace:

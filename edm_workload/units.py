@@ -61,7 +61,8 @@ def parse_pages(value: Size, base: int | None = None, what: str = "size", least:
     else:
         raise UsageError(f'{what}: "{text}" is not a size; write 64MiB, 25% or a number of pages')
     if pages < least:
-        raise UsageError(f"{what}: {value} comes to {pages} pages; give at least {least}")
+        share = f" of {base} pages" if text.endswith("%") else ""
+        raise UsageError(f"{what}: {value}{share} comes to {pages} pages; give at least {least}")
     return pages
 
 
@@ -73,6 +74,13 @@ def parse_duration_ns(value: int | str, what: str = "duration") -> int:
     if not match:
         raise UsageError(f'{what}: "{value}" is not a duration; write for example 200us or 1.5ms')
     return round(float(match[1].replace("_", "")) * _DURATIONS[match[2]])
+
+
+def seconds_to_ns(seconds: float, what: str) -> int:
+    """Nanoseconds of a number of seconds above 0. Raises UsageError, for more than a year, too."""
+    if not 0 < seconds <= 366 * 86400:
+        raise UsageError(f"{what}: {seconds:g} s cannot be; give seconds, more than 0")
+    return max(1, round(seconds * 1e9))
 
 
 def format_bytes(count: int) -> str:

@@ -66,16 +66,20 @@ frame[["driver", "limit", "refs", "faults", "evictions", "writebacks", "miss_rat
 # %%
 names = {"sim": "simulator", "real": "real memory"}
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-for (driver, part), style in zip(frame.groupby("driver"), ("s--", "o-"), strict=True):
-    left.plot(100 * part["limit"] / part["pages"], part["miss_ratio"], style, label=names[driver])
+for (driver, label), style in zip(names.items(), edm_lab.styles(), strict=False):
+    part = frame[frame["driver"] == driver]
+    if driver == "real":  # open marks, so that the simulator's are seen below them
+        style |= {"linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
+    left.plot(100 * part["limit"] / part["pages"], part["miss_ratio"], label=label, **style)
 left.set_xlabel("local memory, % of the region")
 left.set_ylabel("miss ratio")
 left.set_ylim(bottom=0)
+left.spines[["top", "right"]].set_visible(False)
 left.legend(frameon=False)
 left.set_title(f"{experiment.workload.trace}, {experiment.policy.evict}")
 
-quarter = [r for r in runs if r.limit == pages // 4]
-edm_lab.plot_latency({names[r.driver]: r.latency_us for r in quarter}, ax=right)
+quarter = {r.driver: r.latency_us for r in runs if r.limit == pages // 4}
+edm_lab.plot_latency({label: quarter[driver] for driver, label in names.items()}, ax=right)
 right.set_title("a fault, as the program sees it (25 % local)");
 
 # %% [markdown]

@@ -48,7 +48,7 @@ def test_batches_between_and_beyond_the_sizes_that_were_measured() -> None:
 def test_a_file_is_read_back_as_it_was(calibration: Calibration, tmp_path: Path) -> None:
     calibration.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == calibration
-    with pytest.raises(EdmError, match="cannot write the calibration"):
+    with pytest.raises(EdmError, match="no folder"):
         calibration.save(tmp_path / "none" / "c.json")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +68,13 @@ def test_only_edm_real_needs_linux() -> None:
 
 def test_the_walk_sees_an_import_inside_of_a_function() -> None:
     assert list(imports("def f():\n    from edm_real.region import Region\n")) == ["edm_real"]
+
+
+def test_a_program_with_a_region_does_not_wait_for_pandas() -> None:
+    """They take half a second to import, and few programs with a region use what needs them."""
+    heavy = ["pandas", "pyarrow", "matplotlib", "rich", "simpy"]
+    code = f"import edm_real, sys; print(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "\n"

@@ -49,9 +49,8 @@ def test_two_faults_on_one_page_fetch_once(faults: str, write: str) -> None:
     first = Doing(stage.read, 3)
     fetch.reached()
     second = Doing(stage.read, 3) if more[0] == "read" else Doing(stage.write, 3, 9)
-    if faults == "upcall":
-        wait.reached()
-        wait.go()
+    wait.reached()
+    wait.go()
     assert first.still() and second.is_alive()
     fetch.go()
     assert first.answer() in (b"\\x07" * 4096, b"\\x09" * 4096) or more[0] == "write"

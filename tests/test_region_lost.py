@@ -77,8 +77,8 @@ def test_replay_names_the_lost_page(faults: str, tmp_path: Path) -> None:
         """
         faults, path = sys.argv[1:]
         store = f"file:{path}?keep=1"
-        with Region(256, local=32, store=store, faults=faults, deadline_s=0.1) as r:
-            page = np.resize(np.arange(256, dtype=np.uint32), 1024)
+        with Region(110, local=32, store=store, faults=faults, deadline_s=0.1) as r:
+            page = np.resize(np.arange(110, dtype=np.uint32), 1024)
             assert r.replay(page, np.ones(1024, np.uint8))["verified"]
             r.evict()
             with open(path, "r+b") as f:

@@ -1,6 +1,7 @@
 /* make.c: making and freeing a pager, its parameters, and looking at it. */
 #include "core.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static int parse_params(edm_param_set *set, const char *spec) {
         *eq = '\0';
         set->at[set->n].key = key;
         set->at[set->n].value = strtod(eq + 1, &end);
-        if (end == eq + 1 || (*end && end != at)) return -1;
+        if (end == eq + 1 || (*end && end != at) || !isfinite(set->at[set->n].value)) return -1;
         set->n++;
     }
     return 0;
@@ -41,6 +42,15 @@ static const char *unused_param(const edm_param_set *set) {
     for (uint32_t i = 0; i < set->n; i++)
         if (!set->at[i].used) return set->at[i].key;
     return NULL;
+}
+
+static int refuse_unused(edm_pager *p, const edm_param_set *set, const char *has) {
+    const char *key = unused_param(set);
+    char line[160];
+    if (!key) return 0;
+    if (!has || !*has) has = "none";
+    snprintf(line, sizeof line, "'%s' is no parameter of %s; it has %s", key, set->name, has);
+    return edm_refuse(p, line);
 }
 
 double edm_param(edm_pager *p, const char *key, double otherwise) { return param(&p->ev_params, key, otherwise); }
@@ -105,13 +115,8 @@ static int build(edm_pager *p, const edm_evictor *ev, void *ev_ctx, const edm_pr
     if (!p->word || (!p->left_at && (c->working_set || c->auto_min)) || !p->ev_mem || !p->pf_mem) return edm_refuse(p, "out of memory for the page table");
     if (p->ev->init(p, p->ev_mem, ev_ctx) || p->pf->init(p, p->pf_mem, pf_ctx))
         return edm_refuse(p, "the policy could not be set up");
-    const char *key = unused_param(&p->ev_params);
-    if (!key) key = unused_param(&p->pf_params);
-    if (key) {
-        snprintf(line, sizeof line, "'%s' is no parameter of this policy", key);
-        return edm_refuse(p, line);
-    }
-    return 0;
+    if (refuse_unused(p, &p->ev_params, p->ev->params)) return -1;
+    return refuse_unused(p, &p->pf_params, p->pf->params);
 }
 
 edm_pager *edm_pager_new_with(const edm_config *config, const edm_evictor *evictor, void *evictor_ctx,
