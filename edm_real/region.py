@@ -74,6 +74,7 @@ class Region(Memory):
     """
 
     _replays_only = False  # see ReplayRegion
+    _full_s = 0.0
     budget: Budget | None = None
 
     def __init__(
@@ -149,6 +150,7 @@ class Region(Memory):
         config.lockstep = lockstep
         config.no_lpet = reclaim == "faulter"
         config.deadline_ns = seconds_to_ns(deadline_s, "deadline")
+        config.full_ns = round(self._full_s * 1e9)
         why = ffi.new("char[512]")
         error = ffi.new("int *")
         opened = lib.edm_store_open(resolved(store).encode(), page_size, pages, why, 512)
@@ -407,6 +409,7 @@ class ReplayRegion(Region):
     """A region that only C threads touch, so that its policies may be Python: see hooks.py."""
 
     _replays_only = True
+    _full_s = 1.0  # a store that has been full for so long ends the replay
 
     def _array_at(self, start: int, size: int) -> NDArray[np.uint8]:
         raise UsageError("a region for replays has no arrays; use Region")

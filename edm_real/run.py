@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -84,12 +85,14 @@ def run(
         spent = components_s(region.spans()) if components else None
     if lost := values["extra"]["lost"]:
         why = f"evictor {policy.evict} chose none; give another one"
-        if stats["failed_writebacks"]:
-            cause = os.strerror(-stats["writeback_error"])
-            why = (
-                f"store {region.store_url} refused pages: {cause}; "
+        if stats["writeback_error"] == -errno.ENOSPC:
+            raise EdmError(
+                f"store {region.store_url} is full, and so is local memory; "
                 "make room there, or keep more here (--local)"
             )
+        if stats["failed_writebacks"]:
+            cause = os.strerror(-stats["writeback_error"])
+            why = f"store {region.store_url} refused pages: {cause}"
         raise EdmError(f"{lost} references found no room in local memory until the deadline: {why}")
     extra = values.pop("extra") | {k: values[k] for k in _MORE if k in values}
     extra["store_stats"] = stats["store_stats"]

@@ -9,7 +9,8 @@ import threading
 
 class Relay:
     """cut_after: of the next reply's bytes, so many, then the connection ends. cut_within: every
-    connection ends after a number of bytes drawn up to this. instead: said in place of replies."""
+    connection ends after a number of bytes drawn up to this. instead: said in place of replies.
+    hold: what comes from a client now goes on when this is set, even if the client has gone."""
 
     def __init__(self, port: int):
         self._to = port
@@ -18,6 +19,7 @@ class Relay:
         self.cut_after: int | None = None
         self.cut_within: int | None = None
         self.instead: bytes | None = None
+        self.hold: threading.Event | None = None
         self.cuts = 0
         self._random = random.Random(1)
         threading.Thread(target=self._serve, daemon=True).start()
@@ -33,7 +35,12 @@ class Relay:
                 threading.Thread(target=pump, args=args, daemon=True).start()
 
     def _there(self, client: socket.socket, server: socket.socket) -> None:
-        self._pump(client, server, lambda data: (data, False))
+        def change(data: bytes) -> tuple[bytes, bool]:
+            if hold := self.hold:
+                hold.wait()
+            return data, False
+
+        self._pump(client, server, change)
 
     def _back(self, server: socket.socket, client: socket.socket) -> None:
         left: int | None = None

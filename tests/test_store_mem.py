@@ -80,21 +80,34 @@ def test_a_full_store_keeps_pages_in_local_memory() -> None:
 
 
 @pytest.mark.uffd
-def test_a_replay_over_a_full_store_ends_with_its_reason_and_the_fix() -> None:
+def test_a_replay_over_a_full_store_ends_soon_with_its_reason_and_the_fix() -> None:
     passes(
         """
-        from functools import partial
+        from time import monotonic
         from edm_real import run
-        from edm_real.region import ReplayRegion
         from edm_workload import Experiment
-        run.__globals__["ReplayRegion"] = partial(ReplayRegion, deadline_s=0.2)
+        begin = monotonic()
         try:
             run(Experiment.from_options(trace="uniform", pages=512, refs=3000, local="25%",
                                         store="mem:?cap=64KiB"))
         except EdmError as e:
-            says = "store mem:?cap=64KiB refused pages: No space left on device; make room there"
+            says = "store mem:?cap=64KiB is full, and so is local memory; make room there"
             assert says in str(e) and "\\n" not in str(e), e
+            assert monotonic() - begin < 8, "it went on to twice the deadline"
         else:
             raise SystemExit("a full store went unseen")
+        """
+    )
+
+
+@pytest.mark.uffd
+def test_a_program_waits_for_a_full_store_until_its_deadline() -> None:
+    passes(
+        """
+        from time import monotonic
+        with Region(64, local=8, store="mem:?cap=32KiB", deadline_s=1) as r:
+            begin = monotonic()
+            assert r.replay(np.arange(64, dtype=np.uint32), fill=True)["extra"]["lost"]
+            assert monotonic() - begin > 1.9, "who might have made room was not waited for"
         """
     )

@@ -60,6 +60,21 @@ def test_a_paused_server_ends_at_the_deadline_and_late_commands_harm_nobody(
         assert store.stats()["pages"] == 8
 
 
+def test_commands_that_arrive_after_later_ones_harm_nobody(server: Server) -> None:
+    """As on a network: the connection has ended, what was sent on it is still under way."""
+    old, new = random_pages(8, 1), random_pages(8, 2)
+    with Relay(server.port) as relay, Store(f"redis://127.0.0.1:{relay.port}/0") as store:
+        for verb, data in ((store.put, [old]), (store.delete, [])):
+            late = relay.hold = threading.Event()
+            assert set(verb(range(8), *data, deadline_s=0.2)) == {-errno.ETIMEDOUT}
+            relay.hold = None
+            assert set(store.put(range(8), new)) == {0}
+            late.set()
+            for _ in range(20):
+                assert (store.get(range(8))[0] == new).all()
+                time.sleep(0.005)
+
+
 def test_a_full_server_says_so_and_keeps_what_it_has() -> None:
     options = ("--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
     with Server(*options) as server, Store(server.url, 2048) as store:
@@ -128,6 +143,10 @@ CLUSTER = ["--cluster-enabled", "yes"]
         ([], "redis://127.0.0.1:{other}/0", "Connection refused"),
         ([], "redis://127.0.0.1:{port}/0?prefx=a", "unknown option 'prefx'"),
         ([], "redis://127.0.0.1:{port}/x", "this address cannot be"),
+        ([], "redis://127.0.0.1:70000/0", "this address cannot be"),
+        ([], "redis://:s3cret@127.0.0.1:{port}/0", "has no password; leave it out"),
+        ([], "redis:127.0.0.1:{port}", "store redis: this URL cannot be; write redis://"),
+        ([], "redis+unix:/s", "store redis+unix: this URL cannot be; write redis+unix://"),
         ([], "redis://127.0.0.1:{port}/0?prefix=a{{b}}", "no braces"),
         ([], "redis-cluster://127.0.0.1:{port}/", "not part of a cluster; write redis://"),
         ([], "redis-cluster://127.0.0.1:{port}/1", "no databases but 0"),

@@ -98,7 +98,10 @@ def test_presets_become_numbers_before_c() -> None:
         ("shaped:fail=2,mem:", "fail"),
         ("shaped:p50=1ms,nowhere:", "unknown store 'nowhere'"),
         ("mem:?cap=3Q", "cap=64MiB"),
-        ("redes://me:secret@host/0", "unknown store 'redes'"),
+        ("redes://me:secret@host/0", "unknown store 'redes'; there are: mem: file:"),
+        ("redes://me:secret@host/0", " sealed:"),  # to the last: the line is not cut
+        ("mem", "store mem: this URL cannot be; write mem:"),
+        ("zstd:mem:", "store zstd+: this URL cannot be; write zstd+URL"),
     ],
 )
 def test_a_url_that_will_not_do_is_one_clear_line(url: str, says: str) -> None:

@@ -105,6 +105,8 @@ def test_a_plain_server_is_not_one_that_speaks_tls(server: Server, made: Certifi
         Store(f"redis://127.0.0.1:{server.option('--tls-port')}/0")
     with pytest.raises(ValueError, match="goes with cert=FILE"):
         Store(url_of(server, made, more="&key=k"))
+    with pytest.raises(ValueError, match="ca=/no/such: No such file or directory; it must be"):
+        Store(f"rediss://127.0.0.1:{server.option('--tls-port')}/0?ca=/no/such")
 
 
 def test_a_connection_that_breaks_is_made_again(server: Server, made: Certificates) -> None:

@@ -44,8 +44,13 @@ static void find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint
 
 /* What went straight to the store is as if it were put. */
 static void note_placed(edm_region *r, const uint32_t *pages, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        if (r->buffer_of[pages[i]] == EDM_IN_STORE) r->sum[pages[i]] = r->stashed_sum[pages[i]];
+    uint32_t placed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (r->buffer_of[pages[i]] != EDM_IN_STORE) continue;
+        r->sum[pages[i]] = r->stashed_sum[pages[i]];
+        placed++;
+    }
+    if (EDM_UNLIKELY(placed && r->full_since_ns)) r->full_since_ns = 0;
 }
 
 /* Unmaps what the commands say, and keeps the bytes that are wanted. */
@@ -140,15 +145,18 @@ static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
     uint64_t mark = edm_span_begin(r);
     int failed = r->store->ops->put(r->store, io, n, edm_now_ns() + r->deadline_ns);
     edm_span_n(r, EDM_SPAN_PUT, n, mark);
-    if (!failed) return;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t full = 0;
+    for (uint32_t i = 0; failed && i < n; i++) {
         if (!io[i].result) continue;
+        full += io[i].result == -ENOSPC;
         edm_cmd *c = &cmds[of[i]];
         c->op = 0;
         r->sum[c->page] = EDM_NO_SUM; /* the store may have the old page, or none */
         EDM_COUNT(r, failed_writebacks, 1);
         r->count.writeback_error = io[i].result;
     }
+    uint64_t before = r->full_since_ns, since = full < n ? 0 : before ? before : edm_now_ns();
+    if (EDM_UNLIKELY(since != before)) r->full_since_ns = since;
 }
 
 static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
@@ -244,15 +252,23 @@ static void nap(uint64_t ns) {
     nanosleep(&t, NULL);
 }
 
+void edm_refused_nap(void) { nap(REFUSED_NS); }
+
+int edm_is_full(const edm_region *r, uint64_t waited_ns) {
+    uint64_t since = r->full_since_ns;
+    return since && r->full_ns && waited_ns >= r->full_ns && edm_now_ns() - since >= r->full_ns;
+}
+
 int edm_reclaim_to_ok(edm_region *r) {
-    uint64_t give_up = edm_now_ns() + r->deadline_ns;
+    uint64_t begin = edm_now_ns(), give_up = begin + r->deadline_ns;
     for (;;) {
         uint64_t failed = r->count.failed_writebacks;
         uint32_t n;
         if (edm_reclaim_step(r, 0, &n) != EDM_RUNNING) return 0;
         if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) {
-            if (edm_now_ns() >= give_up) return -ENOMEM;
-            nap(REFUSED_NS); /* a store that refuses pages is not asked again at once */
+            uint64_t now = edm_now_ns();
+            if (now >= give_up || edm_is_full(r, now - begin)) return -ENOMEM;
+            edm_refused_nap();
         }
     }
 }
@@ -299,7 +315,7 @@ void *edm_lpet_main(void *region) {
             uint64_t failed = r->count.failed_writebacks;
             if (edm_reclaim_step(r, 0, &n) == EDM_OK || r->stop) break;
             if (!n) edm_event_wait(&r->room, room, 0, 1000000u);
-            else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) nap(REFUSED_NS);
+            else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
         }
         if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_LPET, -1);
     }

@@ -221,11 +221,13 @@ static int make_room(edm_region *r, uint32_t ticket, uint64_t *give_up) {
     uint32_t n;
     if (r->lockstep) return edm_reclaim_to_ok(r);
     EDM_COUNT(r, direct_reclaims, 1);
+    uint64_t begin = edm_now_ns(), failed = r->count.failed_writebacks;
     edm_reclaim_step(r, EDM_DIRECT, &n);
-    if (!*give_up) *give_up = edm_now_ns() + 2 * r->deadline_ns;
-    if (n) return edm_now_ns() < *give_up ? 0 : -ENOMEM;
-    edm_event_wait(&r->room, ticket, EDM_SPINS, WAIT_NS);
-    return edm_now_ns() < *give_up ? 0 : -ENOMEM;
+    if (!*give_up) *give_up = begin + 2 * r->deadline_ns;
+    if (!n) edm_event_wait(&r->room, ticket, EDM_SPINS, WAIT_NS);
+    else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
+    uint64_t now = edm_now_ns(), waited = now - (*give_up - 2 * r->deadline_ns);
+    return now < *give_up && !edm_is_full(r, waited) ? 0 : -ENOMEM;
 }
 
 static int allow_write(edm_region *r, uint32_t page) {

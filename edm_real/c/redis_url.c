@@ -72,6 +72,7 @@ static int read_host(const char *text, size_t n, edm_redis_host *h) {
     if (name_n >= sizeof h->name || port_n >= sizeof h->port) return -EINVAL;
     memcpy(h->name, text + bracket, name_n);
     if (port_n) memcpy(h->port, colon + 1, port_n);
+    if (port_n && (strspn(h->port, "0123456789") < port_n || atoi(h->port) < 1 || atoi(h->port) > 65535)) return -EINVAL;
     if (!*h->name) strcpy(h->name, "127.0.0.1");
     if (!*h->port) strcpy(h->port, "6379");
     return 0;

@@ -158,6 +158,7 @@ edm_region *edm_region_open(const edm_region_config *c, edm_store *store, char *
     r->handlers = c->handlers ? c->handlers : 1;
     if (r->handlers > EDM_HANDLERS_MAX) r->handlers = EDM_HANDLERS_MAX;
     r->deadline_ns = c->deadline_ns;
+    r->full_ns = c->full_ns;
     r->stash.warm_most = c->policy.limit / 32 < EDM_WARM_MOST ? c->policy.limit / 32 : EDM_WARM_MOST;
     r->stash.slack = r->stash.warm_most / 2 > EDM_DRAIN ? r->stash.warm_most / 2 : EDM_DRAIN;
     r->splices = c->page_size == 4096; /* a larger page may not fit a pipe */

@@ -59,7 +59,8 @@ struct edm_region {
     int monitor, lockstep, can_poison, has_lpet;
     int tells_thread; /* monitor: messages carry the faulting thread's number */
     _Atomic int splices; /* see unmap.c */
-    uint64_t deadline_ns;
+    uint64_t deadline_ns, full_ns;
+    _Atomic uint64_t full_since_ns; /* since when every write-back has failed for want of space; 0: they do not */
     uint64_t lockstep_now; /* number of the reference under way (lockstep: one thread) */
 
     edm_lock lock;
@@ -143,6 +144,9 @@ int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands);
 /* Carries out commands MARK_IDLE and EVICT that were got from the pager. */
 void edm_carry_out(edm_region *r, edm_cmds *cmds);
 int edm_reclaim_to_ok(edm_region *r); /* -ENOMEM: the store refused pages until the deadline */
+void edm_refused_nap(void);           /* a store that refuses pages is not asked again at once */
+/* The store has been full for so long that who has waited for room for waited_ns need not go on: see full_ns. */
+int edm_is_full(const edm_region *r, uint64_t waited_ns);
 void *edm_lpet_main(void *region);
 
 /* buffers.c */

@@ -42,6 +42,7 @@ typedef struct edm_region_config {
     uint8_t kernel_faults; /* monitor: refuse a user-mode-only descriptor */
     uint8_t no_lpet;       /* no LPET thread: faulting threads reclaim at the high watermark */
     uint64_t deadline_ns;  /* a store call may be tried again for so long */
+    uint64_t full_ns;      /* a fault waits for room no longer, where the store has been full for so long; 0: it does */
     uint64_t seed;
 } edm_region_config;
 

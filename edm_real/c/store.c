@@ -9,6 +9,19 @@ static const edm_store_kind *const kinds[] = {&edm_store_mem, &edm_store_file, &
                                              &edm_store_redis_tls,
                                              &edm_store_shaped, &edm_store_replicated, &edm_store_striped, &edm_store_sealed};
 
+/* The kind whose name the URL begins with, though not as it should: "redis:host", "zstd:mem:". NULL: none. */
+static const edm_store_kind *meant(const char *url) {
+    const edm_store_kind *found = NULL;
+    for (size_t i = 0, most = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t n = strcspn(kinds[i]->prefix, ":/");
+        if (kinds[i]->prefix[n - 1] == '+') n--;
+        if (n <= most || strncmp(url, kinds[i]->prefix, n) || !strchr(":+/", url[n])) continue;
+        most = n;
+        found = kinds[i];
+    }
+    return found;
+}
+
 edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t n = strlen(kinds[i]->prefix);
@@ -20,8 +33,13 @@ edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, c
         return NULL;
     }
     /* What follows the scheme may be a password. */
+    const edm_store_kind *near = meant(url);
+    if (near) {
+        snprintf(why, why_size, "store %.*s: this URL cannot be; write %s", (int)strcspn(near->prefix, ":/"), near->prefix, near->usage);
+        return NULL;
+    }
     int at = snprintf(why, why_size, "unknown store '%.*s'; there are:", (int)strcspn(url, ":+@"), url);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && at >= 0 && (size_t)at < why_size; i++)
-        if (*kinds[i]->usage) at += snprintf(why + at, why_size - (size_t)at, " %s", kinds[i]->usage);
+        at += snprintf(why + at, why_size - (size_t)at, " %s", kinds[i]->prefix);
     return NULL;
 }

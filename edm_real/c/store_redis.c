@@ -160,6 +160,11 @@ static void refusal(const edm_redis *r, int error, const edm_reply *said, char *
     else if (error == -ETIMEDOUT && r->url.scheme.is_tls)
         snprintf(why, why_size, "store %s: no answer; if this port does not speak TLS, write redis://%s:%s/%llu", where,
                  r->url.host[0].name, r->url.host[0].port, (unsigned long long)r->url.db);
+    else if (strstr(said->line, "without any password"))
+        snprintf(why, why_size, "store %s: this server has no password; leave it out of the URL", where);
+    else if (strstr(said->line, "DB index"))
+        snprintf(why, why_size, "store %s: the server says: %.60s; its databases are 0 to 15, unless it was told otherwise",
+                 where, said->line + 4);
     else if (*said->line)
         snprintf(why, why_size, "store %s: the server says: %.120s", where, said->line);
     else

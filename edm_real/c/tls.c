@@ -317,6 +317,7 @@ static int prepare(edm_tls *s, const char *ca, const char *cert, const char *key
     if (good) return 0;
     unsigned long code = ERR_peek_last_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    if (access(file, R_OK)) reason = strerror(errno); /* OpenSSL: "system lib" */
     snprintf(why, why_size, "store rediss: %s=%s: %s; it must be a file in PEM", option, file, reason ? reason : "cannot be read");
     ERR_clear_error();
     return -EINVAL;
