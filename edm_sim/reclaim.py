@@ -228,10 +228,12 @@ class Reclaim:
         yield env.timeout(draw.sort[beside](n) + draw.splice[beside](out))
         beside = self.beside(by)
         self.flushing += 1
-        yield env.timeout(draw.flush[beside](n))
+        flush_ns = draw.flush[beside](n)
+        yield env.timeout(flush_ns // 2)
+        self.mapped.difference_update(pages)  # one after the other: on the mean, half of it is over
+        yield env.timeout(flush_ns - flush_ns // 2)
         self.flushing -= 1
         self.interrupt_others(by)
-        self.mapped.difference_update(pages)
         yield env.timeout(draw.read[self.beside(by)](out))
 
     def _store(

@@ -8,11 +8,11 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
                           to the next
     spin_ns               how long who waits for a page spins before it sleeps
     think                 [pages, ns] of a reference that hits, all of so many pages resident
-    hit                   [references since the last one to its page, ns] of one that hits while
-                          other pages come and go
+    hit                   [faults since the last reference to its page, ns] of one that hits
     between_ns            what the replay loop does for one that faults, outside of its latency;
     between_near_ns       the same on the page after the last one
     anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
+    anchor_of_threads_ns  the same of two threads
     faults                kind -> beside what -> strata: the components of a fault
     near                  the same on the page after the last one, where caches help
     steps                 kind -> beside what -> sizes and spread: those of a reclaim step
@@ -130,6 +130,7 @@ class Calibration:
     between_ns: float
     between_near_ns: float
     anchor_ns: float
+    anchor_of_threads_ns: float
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, Steps]]
@@ -205,7 +206,9 @@ def usual(by: Mapping[str, Strata]) -> float:
 
 
 def _check(c: Calibration) -> None:
-    numbers = dict.fromkeys(("cores", "slice_ns", "spin_ns", "anchor_ns"), 1)
+    numbers = dict.fromkeys(
+        ("cores", "slice_ns", "spin_ns", "anchor_ns", "anchor_of_threads_ns"), 1
+    )
     numbers |= {"between_ns": 0, "between_near_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
