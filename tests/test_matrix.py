@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from edm_lab.calibration import drift
 from edm_lab.compare import Comparison
 from edm_lab.matrix import Matrix, part_of, points
 from edm_policy import UsageError
@@ -32,6 +35,12 @@ def test_parts_are_the_matrix_and_no_point_twice() -> None:
     for bad in ("0/3", "4/3", "x", "1/1000"):
         with pytest.raises(UsageError, match="--part"):
             part_of(everything, bad)
+
+
+def test_threads_have_an_anchor_of_their_own() -> None:
+    calibration = replace(load(DEFAULT_CALIBRATION), anchor_ns=1000, anchor_of_threads_ns=2000)
+    assert drift(calibration, [1500.0, 9000.0, 1000.0]) == 1.5
+    assert drift(calibration, [1500.0, 9000.0, 1000.0], threads=2) == 0.75
 
 
 def test_counts_are_held_against_the_real_runs_own_repeat_error() -> None:
