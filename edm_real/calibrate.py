@@ -24,6 +24,7 @@ from edm_policy.errors import EdmError
 from edm_real._core import lib
 from edm_real.region import Region
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches, median, pooled
+from edm_workload import Trace
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
@@ -57,6 +58,9 @@ SELDOM = 1600
 
 RESIDENT = (256, 1024, 4096, 16384)
 """Pages over which hits are measured where all are resident."""
+
+HITS, HIT_PAGES, LIFTS = 6_000_000, 256, 4000
+"""Hits of one thread, over so many pages, beside which another thread lifts write-protections."""
 
 BACK = (1, 16, 128, 1024)
 """Faults after which a page is touched again, where hits are measured that others come between."""
@@ -220,6 +224,23 @@ class Bench:
             ns = self.scale() * 1e9 * statistics.median(times) / len(page)
             found.append([pages, round(ns, 3)])
         return found
+
+    def write_interrupt_ns(self) -> float:
+        """What a write-protection that another thread has lifted costs a thread that only hits."""
+        page = np.random.default_rng(self.seed).integers(0, HIT_PAGES, HITS).astype(np.uint32)
+        tid, write = np.zeros(HITS, np.uint16), np.zeros(HITS, np.uint8)
+        at = np.linspace(0, HITS - 1, LIFTS).astype(int)
+        page[at], tid[at], write[at] = np.arange(HIT_PAGES, HIT_PAGES + LIFTS), 1, 1
+        trace = Trace(page=page, write=write.astype(bool), tid=tid)
+
+        def took_ns(dirty: bool) -> float:
+            pages = HIT_PAGES + LIFTS
+            with Region(pages, local=pages, high=pages, watch=False) as region:
+                region.prefault(write=dirty)
+                return 1e9 * float(region.replay(trace, threads=2)["elapsed_s"])
+
+        extra = [took_ns(False) - took_ns(True) for _ in range(3)]
+        return max(0.0, self.scale(2) * statistics.median(extra) / LIFTS)
 
     def _outside(self, **options: Any) -> tuple[float, int, int]:
         """Of a run: ns outside of faults' latency, references that faulted, and that hit."""
@@ -401,6 +422,7 @@ def calibrate(
         ring=calm.once("wake", most_ns=ASLEEP_NS) or [[1.0, 0.0]],
         nap=calm.once("nap") or late,
         interrupt=single.interrupt(),
+        write_interrupt_ns=round(bench.write_interrupt_ns(), 1),
         stores=found_stores,
         monitor={
             kind: {b: way for b, s in handled if (way := s.once(kind))}

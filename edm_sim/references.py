@@ -70,7 +70,7 @@ class References:
     def faulted(self, gap: int) -> None:
         """A reference faults, the last one to do so was `gap` references before it."""
         self._gap += (gap - self._gap) / SMOOTH
-        level = min(int(self._gap).bit_length(), GAPS) - 1
+        level = min(int(self._gap * 2**0.5).bit_length(), GAPS) - 1  # the nearest power
         if level != self._level and self._clocks:
             self._level, self._clock = level, self._clocks[level]
 

@@ -20,6 +20,7 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     nap                   what its shortest nap by the clock takes: strata
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
+    write_interrupt_ns    the same where another thread had a page's write-protection lifted
     monitor               arrive and return of a handler thread, as in faults; beside a second
                           faulting thread, the wait for the handler included
     stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
@@ -138,6 +139,7 @@ class Calibration:
     ring: Strata
     nap: Strata
     interrupt: Strata
+    write_interrupt_ns: float
     stores: dict[str, dict[str, Any]]
     monitor: dict[str, dict[str, Strata]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -209,7 +211,7 @@ def _check(c: Calibration) -> None:
     numbers = dict.fromkeys(
         ("cores", "slice_ns", "spin_ns", "anchor_ns", "anchor_of_threads_ns"), 1
     )
-    numbers |= {"between_ns": 0, "between_near_ns": 0}
+    numbers |= {"between_ns": 0, "between_near_ns": 0, "write_interrupt_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:

@@ -283,3 +283,21 @@ def test_a_store_answers_as_it_did_beside_another_thread(calibration: Calibratio
 
     assert get_ms(1) == pytest.approx(1, rel=0.01)
     assert 2 < get_ms(2) < 3  # at times the other one sleeps
+
+
+def test_a_write_protection_that_is_lifted_interrupts_who_else_runs(
+    calibration: Calibration,
+) -> None:
+    # Everything local: a write to a page that was read first lifts a protection.
+    local = {"local": "100%", "high": 1024, "writes": 0.5}
+    asked = Experiment.from_options(**SMALL | local, trace="uniform", threads=2)
+
+    def flush_us(ns: float) -> float:
+        """Of each that is lifted."""
+        costs = Costs.of(replace(calibration, write_interrupt_ns=ns, interrupt=[[1.0, 0.0]]))
+        result = edm_sim.run(asked, costs=costs)
+        spent = result.extra["components_s"].get("flush", 0.0)
+        return 1e6 * spent / result.extra["write_faults"]
+
+    assert flush_us(0.0) == 0
+    assert 0.5 < flush_us(2000.0) <= 2
