@@ -10,6 +10,11 @@ C_SOURCES := $(wildcard edm_*/c/*.c edm_real/preload/* edm_*/c/*.h edm_*/c/*.def
 C_CHECK := -std=gnu11 -O1 -Wall -Wextra -Werror -fsyntax-only
 PACKAGES := pkg-config libzstd-dev liblz4-dev libssl-dev libhiredis-dev liburing-dev redis-server sqlite3
 ARGS ?=
+# These tests compute and do nothing else: they run on all cores at once. All others page memory, start
+# servers or measure time, and run one after the other.
+COMPUTES := $(wildcard tests/test_evictors_*.py tests/test_pager*.py) $(patsubst %,tests/test_%.py,lpet_marks mrc prefetch reference)
+# ARGS may choose tests that are all in the other half.
+NONE_ASKED_FOR = test $$? -eq 5 -a -n "$(ARGS)"
 
 bench: $(STAMP)
 	@$(BIN)/python -m edm_real doctor || test $$? -eq 77
@@ -21,7 +26,8 @@ test: deps $(STAMP) floor
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory docs
-	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks/*.ipynb) $(ARGS)
+	$(BIN)/python -m pytest -n auto $(COMPUTES) $(ARGS) || $(NONE_ASKED_FOR)
+	$(BIN)/python -m pytest --nbmake tests $(COMPUTES:%=--ignore=%) $(wildcard notebooks/*.ipynb) $(ARGS) || $(NONE_ASKED_FOR)
 
 setup: $(STAMP)
 

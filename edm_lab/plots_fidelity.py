@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edm_lab.plot_style import PALETTE, axes_or_new, plain_numbers, styles
+from edm_lab.plot_style import axes_or_new, plain_numbers, styles
 
 if TYPE_CHECKING:
-    from edm_lab.compare import Comparison
     from edm_lab.matrix import Matrix
 
 
@@ -65,20 +64,3 @@ def plot_matrix(matrix: Matrix) -> Figure:
     plot_scatter(matrix, "latency_us_mean", "mean fault latency, µs", axes[1])
     plot_error_cdf(matrix, axes[2])
     return figure
-
-
-def plot_components(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Seconds by component in both worlds; see Comparison.components."""
-    data: Any = comparison.components
-    if data is None:
-        raise ValueError("compare(..., components=True) counts them")
-    data = data[(data["sim"] > 0) | (data["real"] > 0)]
-    ax = axes_or_new(ax, (6.5, 1.2 + 0.34 * len(data)))
-    y = np.arange(len(data))
-    ax.barh(y - 0.2, data["sim"], 0.38, color=PALETTE[0], label="simulator")
-    ax.barh(y + 0.2, data["real"], 0.38, color=PALETTE[4], label="real memory")
-    ax.set_yticks(y, list(data.index))
-    ax.invert_yaxis()
-    ax.set_xlabel("seconds, all threads")
-    ax.legend(frameon=False)
-    return ax

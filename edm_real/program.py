@@ -19,6 +19,7 @@ from edm_policy.custom import EvictionPolicy, Prefetcher, load_policy
 from edm_policy.errors import CannotError, EdmError, UsageError
 from edm_real._core import ffi, lib
 from edm_real.figures import POLICY_FIELDS, RUNTIME_FIELDS, STORE_FIELDS, latency_us
+from edm_real.region import HANDLERS_MOST
 from edm_real.store_url import resolved, shaped
 from edm_workload import Result
 from edm_workload.metadata import redact
@@ -115,6 +116,8 @@ def _config(settings: Settings, policy: PolicyConfig) -> str:
     config.region.page_size = PAGE_SIZE
     config.region.faults = FAULTS_MONITOR
     config.region.kernel_faults = True
+    if not 1 <= settings.handlers <= HANDLERS_MOST:
+        raise UsageError(f"handlers: {settings.handlers} cannot be; 1 to {HANDLERS_MOST}")
     config.region.handlers = settings.handlers
     config.region.deadline_ns = seconds_to_ns(settings.deadline_s, "deadline")
     config.region.seed = settings.seed

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edm_workload.trace import Trace
 
 FAULTS = ("upcall", "monitor")
+HANDLERS_MOST = 16
 ACCESS = {0: "none", 1: "device", 2: "syscall", 3: "user-mode-only"}
 RECLAIM = ("thread", "faulter")
 ADVICE = ("willneed", "dontneed", "random", "sequential")
@@ -104,6 +105,12 @@ class Region(Memory):
             refuse_unknown("faults", faults, FAULTS)
         if reclaim not in RECLAIM:
             refuse_unknown("reclaim", reclaim, RECLAIM)
+        if not 1 <= handlers <= HANDLERS_MOST:
+            raise UsageError(f"handlers: {handlers} cannot be; 1 to {HANDLERS_MOST}")
+        known = {f.name for f in fields(PolicyConfig)}
+        if unknown := set(policy) - known:
+            known |= set(Region.__init__.__annotations__)
+            refuse_unknown("option of Region", unknown.pop(), known)
         if page_size < PAGE_SIZE or page_size > 2**21 or page_size & (page_size - 1):
             raise UsageError(f"page_size {page_size}: must be 4096 x 2^n, up to 2 MiB")
         self._hooks = Hooks(

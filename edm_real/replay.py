@@ -32,8 +32,12 @@ def references(trace: Trace | NDArray[Any], write: NDArray[Any] | None) -> Refer
     else:
         pages, flags = trace.arrays()
         tid, name = trace.tid, trace.name
-    if pages.size and int(pages.max()) >= 2**32:
-        raise UsageError("page numbers must be below 2^32; make the trace dense first")
+    if pages.ndim != 1 or pages.dtype.kind not in "iu":
+        raise UsageError(f"page numbers are integers in a row, not {pages.ndim}-d {pages.dtype}")
+    if pages.size and not 0 <= int(pages.min()) <= int(pages.max()) < 2**32:
+        raise UsageError("page numbers must be 0 to 2^32 - 1; make the trace dense first")
+    if flags is not None and flags.shape != pages.shape:
+        raise UsageError(f"{flags.size} write flags for {pages.size} references; one each")
     return References(
         np.ascontiguousarray(pages, np.uint32),
         None if flags is None else np.ascontiguousarray(flags, np.uint8),

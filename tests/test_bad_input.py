@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edm_policy.errors import EdmError, UsageError
@@ -44,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
         ("edm_real replay uniform --log folder", 1, "folder: is a folder"),
         ("edm_real run --deadline nan -- true", 2, "deadline: nan s"),
         ("edm_real run --handlers 0 -- true", 2, "0 must be a whole number from 1 up"),
+        ("edm_real run --handlers 17 -- true", 2, "handlers: 17 cannot be; 1 to 16"),
         ("edm_sim run nan.toml", 2, "network p50_us: nan"),
         ("edm_sim run e.toml -o no/x.json", 1, "there is no folder no"),
         ("edm_sim sweep e.toml -o no/x.parquet", 1, "there is no folder no"),
@@ -122,3 +124,34 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
     check_writable(tmp_path / "x")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.uffd
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"handlers": 0}, "handlers: 0 cannot be"),
+        ({"handlers": 17, "faults": "monitor"}, "1 to 16"),
+        ({"deadline_s": float("inf")}, "deadline: inf s"),
+        ({"dedline_s": 1}, "did you mean deadline_s"),
+        ({"low": 10, "high": 5}, "low"),
+        ({"evict": "s3fifo:x=1"}, "'x' is no parameter of s3fifo; it has none"),
+    ],
+)
+def test_a_region_that_cannot_be_is_one_line(options, said):
+    from edm_real import Region
+
+    with pytest.raises(UsageError) as caught:
+        Region(100, **{"local": 10} | options)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pages", "writes"),
+    [([1.5], None), ([-1], None), ([2**32], None), ([[1]], None), ([1, 2], [1]), ([1], [[1]])],
+)
+def test_references_that_are_none_are_refused_before_c_reads_them(pages, writes):
+    from edm_real.replay import references
+
+    with pytest.raises(UsageError):
+        references(np.array(pages), None if writes is None else np.array(writes))
