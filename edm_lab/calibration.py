@@ -45,7 +45,8 @@ def with_stores(
 ) -> Calibration:
     """The calibration, with stores of the experiments that it does not know measured now."""
     stores = dict(calibration.stores)
-    bench = calibrate.Bench(began_ns=calibration.anchor_ns)
+    began_ns = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
+    bench = calibrate.Bench(began_ns=began_ns)
     for experiment in experiments:
         url = inner_store(experiment.store.url)
         if of_store(url) in stores:
@@ -64,11 +65,12 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
     return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
 
 
-def drift(calibration: Calibration, anchors_ns: list[float]) -> float:
+def drift(calibration: Calibration, anchors_ns: list[float], threads: int = 1) -> float:
     """How much slower the machine is now than it was when calibrated, told by the anchor: a short
-    run of calibrate's own, the median of several."""
+    run of calibrate's own, the median of several; of two threads, for experiments of several."""
     ordered = sorted(anchors_ns)
-    return ordered[len(ordered) // 2] / calibration.anchor_ns
+    then = calibration.anchor_ns if threads == 1 else calibration.anchor_of_threads_ns
+    return ordered[len(ordered) // 2] / then
 
 
 def warnings(calibration: Calibration) -> list[str]:

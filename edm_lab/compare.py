@@ -144,22 +144,22 @@ def compare(
     say = progress or (lambda text: None)
     real: list[Result] = []
     anchors: list[float] = []
-    disturbed = 0
+    disturbed, threads = 0, experiment.workload.threads
     # A store's server is somebody else's processor time, too, and belongs to the run.
     alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
     while len(real) < repeats:
         say(f"run {len(real) + 1} of {repeats}: real memory")
         watch = Watch()
         if calibration:
-            anchors.append(anchor_ns(len(anchors) + 1))
+            anchors.append(anchor_ns(len(anchors) + 1, threads))
         result = edm_real.run(experiment)
         if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
             disturbed += 1
             continue
         real.append(result)
     if calibration:
-        anchors.append(anchor_ns(len(anchors) + 1))
-    scale = drift(calibration, anchors) if calibration else 1.0
+        anchors.append(anchor_ns(len(anchors) + 1, threads))
+    scale = drift(calibration, anchors, threads) if calibration else 1.0
     say("simulator")
     costs = Costs.of(calibration, scale) if calibration else None
     found = simulated(experiment, costs)

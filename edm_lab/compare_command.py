@@ -211,7 +211,9 @@ def summary_line(found: Matrix) -> str:
     return (
         f"{s['points']:.0f} points: elapsed time mean absolute error {s['elapsed_mean']:.1%}, "
         f"worst {s['elapsed_worst']:.1%}, within 10 % {s['within_10']:.0%}; mean latency "
-        f"{s['latency_mean']:.1%}; counts within {s['counts_worst']:.2%}; real runs' repeat error "
+        f"{s['latency_mean']:.1%}; counts within {s['counts_worst']:.2%}, beyond "
+        f"{GOAL['counts']:.0%} and 1.5 x their repeat error: {s['counts_beyond_goal']:.0f}; real "
+        f"runs' repeat error "
         f"{s['repeat_error']:.1%}; beyond {GOAL['worst']:.0%} and 1.5 x its own repeat error: "
         f"{s['beyond_goal']:.0f}"
     )

@@ -88,7 +88,8 @@ class Matrix:
 
     def summary(self) -> dict[str, float]:
         """Over all points: mean absolute error of the elapsed time and of the mean latency, the
-        worst, the share within 10 %, the largest error of counts, and the median repeat error."""
+        worst, the share within 10 %, the largest error of counts, in how many points one is beyond
+        the goal, and the median repeat error."""
         if not self.comparisons:
             return {}
         errors = [c.errors for c in self.comparisons]
@@ -104,6 +105,7 @@ class Matrix:
             "latency_mean": float(latency.mean()),
             "latency_worst": float(latency.max()),
             "counts_worst": max(abs(e[name]) for e in errors for name in COUNTS),
+            "counts_beyond_goal": float(sum(_counts_beyond(c) for c in self.comparisons)),
             "repeat_error": float(np.median(repeat)),
         }
 
@@ -137,6 +139,12 @@ def _named(c: Comparison) -> dict[str, Any]:
     }
 
 
+def _counts_beyond(c: Comparison) -> bool:
+    """Off by more than is asked, and than the real runs among themselves."""
+    errors, repeat = c.errors, c.repeat_errors
+    return any(abs(errors[name]) > max(GOAL["counts"], 1.5 * repeat[name]) for name in COUNTS)
+
+
 def _row(c: Comparison) -> dict[str, Any]:
     errors = c.errors
     rescues = c.real[0].rescues
@@ -149,6 +157,7 @@ def _row(c: Comparison) -> dict[str, Any]:
         "p50": percent(errors["latency_us_p50"]),
         "p99": percent(errors["latency_us_p99"]),
         **{name: percent(errors[name], 2) for name in COUNTS},
+        "repeat of counts": f"{max(c.repeat_errors[name] for name in COUNTS):.1%}",
         "rescues": percent(errors["rescues"]) if rescues > 500 else "-",
         "verified": c.verified,
     }

@@ -24,6 +24,7 @@ from edm_policy.errors import EdmError
 from edm_real._core import lib
 from edm_real.region import Region
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches, median, pooled
+from edm_workload import Trace
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
@@ -46,6 +47,9 @@ NEAR = 32
 
 BATCHES = (4, 16, 64, 128, 256)
 REPEATS = 3
+FRESH_S = 2.0
+"""An anchor holds for so long."""
+
 ASLEEP_NS = 500.0
 """Ringing for LPET takes longer than this if it sleeps, and tens of ns if not."""
 
@@ -54,6 +58,9 @@ SELDOM = 1600
 
 RESIDENT = (256, 1024, 4096, 16384)
 """Pages over which hits are measured where all are resident."""
+
+HITS, HIT_PAGES, LIFTS = 6_000_000, 256, 4000
+"""Hits of one thread, over so many pages, beside which another thread lifts write-protections."""
 
 BACK = (1, 16, 128, 1024)
 """Faults after which a page is touched again, where hits are measured that others come between."""
@@ -134,23 +141,34 @@ def _lpet_to(core: int) -> None:
 class Bench:
     """Runs of the runtime that were measured.
 
-    The speed of a virtual machine drifts within seconds. So an anchor is taken before each run that
-    counts spans, and their times are scaled to the speed at which the bench began (began_ns, its
-    anchor then; 0: they are left as they are). anchors: all of them, ns.
+    The speed of a virtual machine drifts within seconds. So an anchor is taken before a run that
+    counts spans, unless the last one is fresh, and their times are scaled to the speed at which the
+    bench began (its anchors then; none: they are left as they are). One thread's speed and two
+    threads' drift apart: where the host puts two virtual cores on one, only two threads see it. So
+    there is an anchor of each.
+
+    began_ns, anchors: by threads (1 or 2), ns; anchors are all that were taken.
     """
 
-    def __init__(self, seed: int = 1, began_ns: float = 0.0):
-        self.seed, self.began_ns = seed, began_ns
+    def __init__(self, seed: int = 1, began_ns: dict[int, float] | None = None):
+        self.seed, self.began_ns = seed, began_ns or {}
         self.cores = sorted(os.sched_getaffinity(0))
-        self.anchors: list[float] = []
+        self.anchors: dict[int, list[float]] = {1: [], 2: []}
+        self._taken_at = {1: 0.0, 2: 0.0}
 
     def begin(self) -> None:
         """Fixes the speed that all is scaled to."""
-        self.began_ns = statistics.median(self.anchor_ns() for _ in range(3))
+        for threads in (1, 2):
+            self.began_ns[threads] = statistics.median(self.anchor_ns(threads) for _ in range(3))
 
-    def scale(self) -> float:
+    def scale(self, threads: int = 1) -> float:
         """What makes times that are measured now those of the speed at which it began."""
-        return self.began_ns / self.anchor_ns() if self.began_ns else 1.0
+        threads = min(threads, 2)
+        if threads not in self.began_ns:
+            return 1.0
+        if time.monotonic() - self._taken_at[threads] > FRESH_S:
+            self.anchor_ns(threads)
+        return self.began_ns[threads] / self.anchors[threads][-1]
 
     def run(
         self,
@@ -173,7 +191,7 @@ class Bench:
             page, write = revisits(PAGES, refs, self.seed, back)
         else:
             page, write = walk(PAGES, refs, self.seed, writes, row)
-        scale = self.scale() if into else 1.0
+        scale = self.scale(threads) if into else 1.0
         core = self.cores[0] if apart and threads == 1 and len(self.cores) > 1 else None
         with on_core(core):
             settings: dict[str, Any] = {"local": LIMIT, "evict": "fifo"} | options
@@ -207,6 +225,23 @@ class Bench:
             found.append([pages, round(ns, 3)])
         return found
 
+    def write_interrupt_ns(self) -> float:
+        """What a write-protection that another thread has lifted costs a thread that only hits."""
+        page = np.random.default_rng(self.seed).integers(0, HIT_PAGES, HITS).astype(np.uint32)
+        tid, write = np.zeros(HITS, np.uint16), np.zeros(HITS, np.uint8)
+        at = np.linspace(0, HITS - 1, LIFTS).astype(int)
+        page[at], tid[at], write[at] = np.arange(HIT_PAGES, HIT_PAGES + LIFTS), 1, 1
+        trace = Trace(page=page, write=write.astype(bool), tid=tid)
+
+        def took_ns(dirty: bool) -> float:
+            pages = HIT_PAGES + LIFTS
+            with Region(pages, local=pages, high=pages, watch=False) as region:
+                region.prefault(write=dirty)
+                return 1e9 * float(region.replay(trace, threads=2)["elapsed_s"])
+
+        extra = [took_ns(False) - took_ns(True) for _ in range(3)]
+        return max(0.0, self.scale(2) * statistics.median(extra) / LIFTS)
+
     def _outside(self, **options: Any) -> tuple[float, int, int]:
         """Of a run: ns outside of faults' latency, references that faulted, and that hit."""
         scale, run = self.scale(), self.run(**options)
@@ -220,11 +255,11 @@ class Bench:
         return max(0.0, ns / faults)
 
     def hit_ns(self, between_ns: float) -> list[list[float]]:
-        """[references since the last one to its page, ns] of one that hits, faults between."""
+        """[faults since the last reference to its page, ns] of one that hits."""
         found = []
         for back in BACK:
             ns, faults, hits = self._outside(back=back)
-            found.append([2 * back + 1, round(max(1.0, (ns - faults * between_ns) / hits), 2)])
+            found.append([back, round(max(1.0, (ns - faults * between_ns) / hits), 2)])
         return found
 
     def slice_ns(self) -> float:
@@ -239,17 +274,20 @@ class Bench:
             return 4e6
         return float(np.clip(2 * median(values, counts), 1e5, 1e8))
 
-    def anchor_ns(self) -> float:
+    def anchor_ns(self, threads: int = 1) -> float:
         """Median latency of a fault in a short run, nothing counted: the machine's speed now.
 
         The median: the mean follows whoever else is on LPET's core, and that is not speed."""
-        self.anchors.append(1000 * float(self.run(refs=12_000)["latency_us"]["p50"]))
-        return self.anchors[-1]
+        run = self.run(refs=12_000 * threads, threads=threads)
+        self.anchors[threads].append(1000 * float(run["latency_us"]["p50"]))
+        self._taken_at[threads] = time.monotonic()
+        return self.anchors[threads][-1]
 
 
-def anchor_ns(seed: int = 1) -> float:
-    """How fast the machine is now, as anchor_ns of a Calibration was when that was made."""
-    return Bench(seed).anchor_ns()
+def anchor_ns(seed: int = 1, threads: int = 1) -> float:
+    """How fast the machine is now, as anchor_ns of a Calibration (or, of more than one thread,
+    anchor_of_threads_ns) was when that was made."""
+    return Bench(seed).anchor_ns(min(threads, 2))
 
 
 PUT = {"mem:": "mem:?placed=0"}
@@ -335,12 +373,15 @@ def calibrate(
         bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 2)
         if len(bench.cores) > 1:
             bench.run(crowd, faults="monitor", threads=2, refs=ROUND // 2)
-    found_stores = {}
+    found_stores, rounds = {}, 1 if quick else 2
+    stores = sorted(stores, key=lambda url: not url.startswith(LOCAL_STORES))
+    others = watch.others()
     for url in stores:
         progress(f"store {url}")
-        found_stores[url.partition(":")[0]] = measure_store(url, bench, 1 if quick else 2)
-    others = watch.others()
-    anchors = bench.anchors
+        found_stores[url.partition(":")[0]] = measure_store(url, bench, rounds)
+        if url.startswith(LOCAL_STORES):  # a server's time is somebody else's, and no disturbance
+            others = watch.others()
+    anchors = bench.anchors[1]
     p10, p50, p90 = np.percentile(anchors, [10, 50, 90])
     spread = float((p90 - p10) / 2 / p50)
     metadata |= {
@@ -349,6 +390,7 @@ def calibrate(
         "noisy": bool(spread > NOISY or others > 0.1),
         "seconds": round(time.monotonic() - began, 1),
         "anchors_ns": [round(a, 1) for a in anchors],
+        "anchors_of_threads_ns": [round(a, 1) for a in bench.anchors[2]],
     }
     by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}
     # Only where LPET slept: otherwise it is a look at a counter, and what it waits for is modelled.
@@ -371,7 +413,8 @@ def calibrate(
         between_ns=round(statistics.median(between), 2),
         between_near_ns=round(statistics.median(between_near), 2),
         hit=bench.hit_ns(statistics.median(between)),
-        anchor_ns=round(bench.began_ns, 1),
+        anchor_ns=round(bench.began_ns[1], 1),
+        anchor_of_threads_ns=round(bench.began_ns[2], 1),
         faults=by_kind,
         near={kind: found for kind in NEAR_KINDS if (found := near.fault(kind))},
         steps=by_step,
@@ -379,6 +422,7 @@ def calibrate(
         ring=calm.once("wake", most_ns=ASLEEP_NS) or [[1.0, 0.0]],
         nap=calm.once("nap") or late,
         interrupt=single.interrupt(),
+        write_interrupt_ns=round(bench.write_interrupt_ns(), 1),
         stores=found_stores,
         monitor={
             kind: {b: way for b, s in handled if (way := s.once(kind))}

@@ -130,7 +130,8 @@ class Machine:
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
     while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
-    another thread costs. steps: the parts of a reclaim step (None: costs.reclaim_ns is one number).
+    another thread costs; write_interrupt: one for a single page's write-protection. steps: the
+    parts of a reclaim step (None: costs.reclaim_ns is one number).
     """
 
     def __init__(self, costs: Costs, seed: int, owner: str, monitor: bool, threads: int = 1):
@@ -152,7 +153,7 @@ class Machine:
             self.allow_write = beside_all(constant(costs.allow_write_ns))
             self.ring = beside_all(constant(costs.ring_ns))
             self.tap, self.nap = constant(0), constant(costs.nap_ns)
-            self.interrupt = constant(costs.tlb_ns)
+            self.interrupt = self.write_interrupt = constant(costs.tlb_ns)
             return
         s = Sampler(seed, costs.scale, owner)
         self.there, self.back = (s.way(c, k, monitor, threads) for k in ("arrive", "return"))
@@ -165,6 +166,7 @@ class Machine:
         self.late = s.strata(c.late, "late")
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
+        self.write_interrupt = constant(round(c.write_interrupt_ns * costs.scale))
         self.choose, self.sort, self.splice, self.flush, self.read, self.done, self.stored = (
             s.step(c.steps, *kinds)
             for kinds in (

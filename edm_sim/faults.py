@@ -134,9 +134,9 @@ class Faults(Sharing):
 
     def _flushes_for_write(self, share: Share) -> None:
         """Lifting write-protection interrupts who runs on other cores, too."""
-        self.interrupt_others(share)
+        self.interrupt_others(share, self.draw.write_interrupt)
         if self.lpet_works:
-            self.lpet_interrupted_ns += self.draw.interrupt()
+            self.lpet_interrupted_ns += self.draw.write_interrupt()
 
     def locked(self, lock: int, decide: int) -> int:
         """Taking the pager's lock and deciding under it, ns, with the wait for other threads that

@@ -167,6 +167,7 @@ class Instance(Faults):
         share.interrupted_ns = 0
         yield from self.on_core(share)
         for i, stop in share.stretches:
+            faulted = i - 1
             while i < stop:
                 if self.stopping:
                     share.put_back(i, stop)
@@ -192,6 +193,8 @@ class Instance(Faults):
                     if still_hits(page, write):
                         owed, i = think(j + own, j + 1), j + 1
                         continue
+                refs.faulted(j - faulted)
+                faulted = j
                 share.near = NEAR if page == share.last + 1 else 0
                 share.last = page
                 busy = pause if monitor else pause + there[beside(share) + share.near]()

@@ -77,10 +77,11 @@ class Model:
             asked = sim.think_ns
             return Think(self.costs.think_ns if asked is None else asked, timed)
         limit = self.config.limit
-        by_reuse = None
+        by_faults = by_pages = None
         if limit < self.config.pages:
-            by_reuse = [[since, ns * scale] for since, ns in measured.hit]
-        return Think(round(measured.think_ns(limit) * scale), timed, True, by_reuse)
+            by_faults = [[faults, ns * scale] for faults, ns in measured.hit]
+            by_pages = [[pages, ns * scale] for pages, ns in measured.think]
+        return Think(round(measured.think_ns(limit) * scale), timed, True, by_faults, by_pages)
 
     def _shares(self, k: int) -> list[Share]:
         # Instances of their own run the same kind of work, not the same references.

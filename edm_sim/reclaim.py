@@ -167,14 +167,16 @@ class Reclaim:
             yield from self._carry_out(commands, by, lpet=by is None)
         return status, bool(commands)
 
-    def interrupt_others(self, by: Share | None) -> int:
+    def interrupt_others(self, by: Share | None, ns: Callable[[], int] | None = None) -> int:
         """Entries of the page table were changed: every core that runs the program is
-        interrupted, and who does it waits for that. Returns that wait, ns."""
+        interrupted (for `ns`, or what a flush of many pages takes), and who does it waits for
+        that. Returns that wait, ns."""
+        interrupt = ns or self.draw.interrupt
         running = [share for share in self.shares if share.running and share is not by]
         if self.cores:
             running = [share for share in running if share.core.on]
         for share in running:
-            share.interrupted_ns += self.draw.interrupt()
+            share.interrupted_ns += interrupt()
             share.interrupted_at = self.env.now
         return self.costs.tlb_ns if running else 0
 
@@ -228,10 +230,12 @@ class Reclaim:
         yield env.timeout(draw.sort[beside](n) + draw.splice[beside](out))
         beside = self.beside(by)
         self.flushing += 1
-        yield env.timeout(draw.flush[beside](n))
+        flush_ns = draw.flush[beside](n)
+        yield env.timeout(flush_ns // 2)
+        self.mapped.difference_update(pages)  # one after the other: on the mean, half of it is over
+        yield env.timeout(flush_ns - flush_ns // 2)
         self.flushing -= 1
         self.interrupt_others(by)
-        self.mapped.difference_update(pages)
         yield env.timeout(draw.read[self.beside(by)](out))
 
     def _store(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from edm_policy._core import ffi, lib
@@ -13,21 +14,26 @@ from numpy.typing import NDArray
 from edm_sim.cores import Thread
 from edm_workload import Trace
 
+GAPS, SMOOTH = 10, 64
+"""References between two faults are told apart by powers of two, up to 512; over so many faults
+their number is smoothed."""
+
 
 @dataclass(frozen=True)
 class Think:
     """What the program does between two faults.
 
     ns: for a reference. timed: for what the trace's own times say instead, where it has them.
-    measured: a reference that faults is not among them, as Costs.between_ns has it. by_reuse:
-    [references since the last one to its page, ns] instead of `ns`, for who hits what was pushed
-    out of the caches by then.
+    measured: a reference that faults is not among them, as Costs.between_ns has it. by_faults,
+    by_pages: instead of `ns`, for who hits what was pushed out of the caches by then; [faults since
+    the last reference to its page, ns], and [other pages since then, ns]; the dearer of the two.
     """
 
     ns: int
     timed: bool = True
     measured: bool = False
-    by_reuse: list[list[float]] | None = None
+    by_faults: list[list[float]] | None = None
+    by_pages: list[list[float]] | None = None
 
 
 class References:
@@ -54,8 +60,19 @@ class References:
         self._clock = None
         if timed:
             self._clock = _clock(trace, think.ns)
-        elif think.by_reuse:
-            self._clock = _clock_by_reuse(page, think.by_reuse)
+        self._clocks: list[memoryview] = []  # by how seldom references fault, as a power of two
+        self._gap, self._level = 2.0, 1
+        if not timed and think.by_faults and think.by_pages:
+            since = _since(page)
+            self._clocks = [_clock_by_reuse(since, think, 2.0**k) for k in range(GAPS)]
+            self._clock = self._clocks[self._level]
+
+    def faulted(self, gap: int) -> None:
+        """A reference faults, the last one to do so was `gap` references before it."""
+        self._gap += (gap - self._gap) / SMOOTH
+        level = min(int(self._gap * 2**0.5).bit_length(), GAPS) - 1  # the nearest power
+        if level != self._level and self._clocks:
+            self._level, self._clock = level, self._clocks[level]
 
     def think_ns(self, i: int, j: int) -> int:
         clock = self._clock
@@ -79,14 +96,24 @@ def _clock(trace: Trace, think: int) -> memoryview:
     return np.cumsum(clock).data
 
 
-def _clock_by_reuse(page: NDArray[np.uint32], by_reuse: list[list[float]]) -> memoryview:
+def _since(page: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """References since the last one to the same page."""
     n = len(page)
-    since = np.full(n, n)  # references since the last one to the same page
+    since = np.full(n, n)
     order = np.argsort(page, kind="stable")
     again = page[order[1:]] == page[order[:-1]]
     since[order[1:][again]] = np.diff(order)[again]
-    known, ns = np.array(by_reuse).T
-    took = np.interp(np.log(since), np.log(known), ns)
+    return since
+
+
+def _clock_by_reuse(since: NDArray[np.int64], think: Think, gap: float) -> memoryview:
+    """Where every gap-th reference faults."""
+
+    def table(rows: list[list[float]] | None, of: NDArray[Any]) -> NDArray[np.float64]:
+        known, ns = np.array(rows).T
+        return np.interp(np.log(of), np.log(known), ns)
+
+    took = np.maximum(table(think.by_faults, since / gap), table(think.by_pages, since))
     return np.rint(np.cumsum(np.concatenate([[0.0], took]))).astype(np.int64).data
 
 

@@ -8,11 +8,11 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
                           to the next
     spin_ns               how long who waits for a page spins before it sleeps
     think                 [pages, ns] of a reference that hits, all of so many pages resident
-    hit                   [references since the last one to its page, ns] of one that hits while
-                          other pages come and go
+    hit                   [faults since the last reference to its page, ns] of one that hits
     between_ns            what the replay loop does for one that faults, outside of its latency;
     between_near_ns       the same on the page after the last one
     anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
+    anchor_of_threads_ns  the same of two threads
     faults                kind -> beside what -> strata: the components of a fault
     near                  the same on the page after the last one, where caches help
     steps                 kind -> beside what -> sizes and spread: those of a reclaim step
@@ -20,6 +20,7 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     nap                   what its shortest nap by the clock takes: strata
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
+    write_interrupt_ns    the same where another thread had a page's write-protection lifted
     monitor               arrive and return of a handler thread, as in faults; beside a second
                           faulting thread, the wait for the handler included
     stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
@@ -130,6 +131,7 @@ class Calibration:
     between_ns: float
     between_near_ns: float
     anchor_ns: float
+    anchor_of_threads_ns: float
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, Steps]]
@@ -137,6 +139,7 @@ class Calibration:
     ring: Strata
     nap: Strata
     interrupt: Strata
+    write_interrupt_ns: float
     stores: dict[str, dict[str, Any]]
     monitor: dict[str, dict[str, Strata]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -205,8 +208,10 @@ def usual(by: Mapping[str, Strata]) -> float:
 
 
 def _check(c: Calibration) -> None:
-    numbers = dict.fromkeys(("cores", "slice_ns", "spin_ns", "anchor_ns"), 1)
-    numbers |= {"between_ns": 0, "between_near_ns": 0}
+    numbers = dict.fromkeys(
+        ("cores", "slice_ns", "spin_ns", "anchor_ns", "anchor_of_threads_ns"), 1
+    )
+    numbers |= {"between_ns": 0, "between_near_ns": 0, "write_interrupt_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:

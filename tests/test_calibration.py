@@ -16,7 +16,8 @@ from edm_sim.cores import Cores, Thread
 from edm_sim.costs import DEFAULT_CALIBRATION, costs_of
 from edm_sim.distributions import Strata
 from edm_sim.distributions import stream as random_stream
-from edm_workload import Experiment
+from edm_sim.references import References, Think
+from edm_workload import Experiment, Trace
 from edm_workload.calibration import Calibration, load, mean_ns, mean_of, strata
 
 SMALL = {"pages": 1024, "refs": 20_000, "local": "25%"}
@@ -225,6 +226,22 @@ def test_hits_cost_by_what_came_between_them(calibration: Calibration) -> None:
     assert 0.2 < (slow.elapsed_s - quick.elapsed_s) / (hits * 10e-6) < 1.0
 
 
+def test_a_hit_costs_more_the_more_faults_came_since() -> None:
+    # 512 pages in turn. After 512 faults a page is in no cache; after 512 hits it is in some.
+    trace = Trace(page=np.tile(np.arange(512, dtype=np.uint32), 4))
+    by_faults, by_pages = [[1.0, 1.0], [512.0, 1000.0]], [[1.0, 1.0], [1024.0, 10.0]]
+    refs = References(trace, Think(1, measured=True, by_faults=by_faults, by_pages=by_pages))
+
+    def took_ns(gap: int) -> int:
+        for _ in range(1000):
+            refs.faulted(gap)
+        return refs.think_ns(512, 1024)
+
+    assert took_ns(1) == pytest.approx(512 * 1000, rel=0.01)
+    assert took_ns(512) == pytest.approx(512 * 9.1, rel=0.01)
+    assert took_ns(1) > took_ns(4) > took_ns(64) > took_ns(512)
+
+
 def test_a_traces_times_can_be_left_out(calibration: Calibration) -> None:
     from edm_workload.trace import bundled_trace
 
@@ -266,3 +283,21 @@ def test_a_store_answers_as_it_did_beside_another_thread(calibration: Calibratio
 
     assert get_ms(1) == pytest.approx(1, rel=0.01)
     assert 2 < get_ms(2) < 3  # at times the other one sleeps
+
+
+def test_a_write_protection_that_is_lifted_interrupts_who_else_runs(
+    calibration: Calibration,
+) -> None:
+    # Everything local: a write to a page that was read first lifts a protection.
+    local = {"local": "100%", "high": 1024, "writes": 0.5}
+    asked = Experiment.from_options(**SMALL | local, trace="uniform", threads=2)
+
+    def flush_us(ns: float) -> float:
+        """Of each that is lifted."""
+        costs = Costs.of(replace(calibration, write_interrupt_ns=ns, interrupt=[[1.0, 0.0]]))
+        result = edm_sim.run(asked, costs=costs)
+        spent = result.extra["components_s"].get("flush", 0.0)
+        return 1e6 * spent / result.extra["write_faults"]
+
+    assert flush_us(0.0) == 0
+    assert 0.5 < flush_us(2000.0) <= 2

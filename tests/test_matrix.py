@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edm_lab.matrix import part_of, points
+from edm_lab.calibration import drift
+from edm_lab.compare import Comparison
+from edm_lab.matrix import Matrix, part_of, points
 from edm_policy import UsageError
-from edm_workload import Experiment
+from edm_sim.costs import DEFAULT_CALIBRATION
+from edm_workload import Experiment, Result
+from edm_workload.calibration import load
 
 
 def test_the_matrix_has_evictors_workloads_memory_threads_stores_and_modes() -> None:
@@ -29,3 +35,28 @@ def test_parts_are_the_matrix_and_no_point_twice() -> None:
     for bad in ("0/3", "4/3", "x", "1/1000"):
         with pytest.raises(UsageError, match="--part"):
             part_of(everything, bad)
+
+
+def test_threads_have_an_anchor_of_their_own() -> None:
+    calibration = replace(load(DEFAULT_CALIBRATION), anchor_ns=1000, anchor_of_threads_ns=2000)
+    assert drift(calibration, [1500.0, 9000.0, 1000.0]) == 1.5
+    assert drift(calibration, [1500.0, 9000.0, 1000.0], threads=2) == 0.75
+
+
+def test_counts_are_held_against_the_real_runs_own_repeat_error() -> None:
+    def runs(driver: str, *faults: int) -> list[Result]:
+        common = {"workload": "loop", "evict": "fifo", "refs": 9, "elapsed_s": 1.0}
+        return [
+            Result(driver=driver, faults=n, evictions=n, writebacks=n, **common) for n in faults
+        ]
+
+    def beyond(sim: int, *real: int) -> float:
+        one = Comparison(Experiment(), runs("sim", sim), runs("real", *real))
+        found = Matrix(load(DEFAULT_CALIBRATION), [one])
+        assert found.rows[0]["repeat of counts"] == f"{(max(real) - min(real)) / 2 / real[1]:.1%}"
+        return found.summary()["counts_beyond_goal"]
+
+    assert beyond(1009, 1000, 1000, 1000) == 0
+    assert beyond(1011, 1000, 1000, 1000) == 1
+    assert beyond(1300, 700, 1000, 1200) == 0
+    assert beyond(1400, 700, 1000, 1200) == 1
