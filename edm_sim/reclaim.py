@@ -209,10 +209,8 @@ class Reclaim:
         return bool(lib.edm_droppable(self.ptr, page, op, self.dms.quick))
 
     def _placed(self, page: int) -> bool:
-        """A dirty page is read straight to where it is stored, where there is such a place."""
-        return self.dms.place is not None and bool(
-            lib.edm_page_word(self.ptr, page) & lib.EDM_DIRTY
-        )
+        """Its bytes go straight to where they are stored, where there is such a place."""
+        return self.dms.place is not None and bool(lib.edm_placeable(self.ptr, page))
 
     def _take_out(self, commands: list[tuple[int, int, int]], by: Share | None) -> Steps:
         """Unmaps pages; the bytes of those that are not dropped are in buffers then, or stored."""

@@ -334,6 +334,8 @@ int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick) {
     return op == EDM_EVICT || (quick && (w & EDM_COPY));
 }
 
+int edm_placeable(const edm_pager *p, uint32_t page) { return (p->word[page] & EDM_DIRTY) != 0; }
+
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_STORED, 0);
     uint16_t w = p->word[page];

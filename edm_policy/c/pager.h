@@ -196,6 +196,9 @@ void edm_done(edm_pager *p, uint32_t page, uint64_t now);
 /* MARK_IDLE or EVICT, not carried out yet, of a mapped page: 1 if nobody will ask for its bytes. `quick`: the store is
  * quickly asked again, so that a clean page that is marked needs no copy in the stash; a rescue then fetches it. */
 int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick);
+/* The same command, of a page that is not droppable: 1 if its bytes may go to the store at once, since they must before it
+ * leaves. Zeros that were only read are clean and in no store: they are never put. */
+int edm_placeable(const edm_pager *p, uint32_t page);
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now);     /* 1: gone, drop the frame in the stash.
     0: rescued meanwhile: drop it too, but not before the rescue has copied it (edm_installed).
     2: flushed, keep the frame in the stash */

@@ -69,9 +69,7 @@ static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
         int drop = edm_droppable(r->pager, c->page, c->op, quick);
         if (drop) clean[dropped++] = c->page;
         else pages[n++] = c->page;
-        /* Zeros that were only read are clean, and in no store: they are not put, so they take no place there. */
-        int stored = drop || edm_page_word(r->pager, c->page) & EDM_DIRTY;
-        r->buffer_of[c->page] = stored ? EDM_IN_STORE : 0;
+        r->buffer_of[c->page] = drop || edm_placeable(r->pager, c->page) ? EDM_IN_STORE : 0;
     }
     surplus_n = n + dropped ? edm_buffers_surplus(r, surplus, 1) : 0;
     edm_lock_give(&r->lock);
