@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edm_workload import capture as lackey
+from edm_workload import capture as valgrind
 from edm_workload.cli import Parser, count, files_to_write, run_cli
 from edm_workload.formats import FORMATS
 from edm_workload.reduce import reduce_trace
@@ -50,15 +50,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_synth(make)
 
     capture = commands.add_parser(
-        "capture", help="a program's memory accesses", description=lackey.__doc__
+        "capture",
+        help="a program's memory accesses",
+        usage="%(prog)s -o OUT.parquet [options] -- PROG [ARGS ...]",
+        description=valgrind.ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     capture.add_argument("-o", "--output", metavar="OUT.parquet", required=True)
     capture.add_argument(
         "-k", type=int, default=64, metavar="FRAMES", help="exact from so many frames (64; 0: all)"
     )
     capture.add_argument("--instructions", action="store_true", help="instruction fetches, too")
+    capture.add_argument(
+        "--seconds", type=float, metavar="S", help="end the program then, keep what came"
+    )
+    capture.add_argument("--lackey", action="store_true", help="by valgrind's own tool")
     capture.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    capture.add_argument("program", nargs="+", metavar="-- PROG ARGS")
+    capture.add_argument("program", nargs="+", metavar="PROG", help="name it itself, no wrapper")
     return parser
 
 
@@ -121,15 +129,31 @@ def _convert(args: argparse.Namespace) -> None:
     _write(trace, args.output)
 
 
-def _capture(args: argparse.Namespace) -> None:
-    progress = None if args.quiet else lackey.terminal_progress()
+def _capture(args: argparse.Namespace) -> int:
+    progress = None if args.quiet else valgrind.terminal_progress()
     check_name(args.output)
-    trace = lackey.capture(args.program, args.k, args.instructions, progress)
+    trace = valgrind.capture(
+        args.program,
+        args.k,
+        args.instructions,
+        progress,
+        seconds=args.seconds,
+        lackey=args.lackey,
+    )
     if progress:
         print(file=sys.stderr)
-    if code := trace.metadata["exit_code"]:
+    stopped = trace.metadata.get("stopped", "")
+    if "gave way" in stopped:
+        fix = "name that one; of a Python, what sys.executable says"
+        print(f"note: {args.program[0]} is traced to {stopped}; {fix}", file=sys.stderr)
+    elif stopped:
+        print(
+            f"note: {args.program[0]} was ended {stopped}; this is its beginning", file=sys.stderr
+        )
+    if code := trace.metadata.get("exit_code"):
         print(f"note: {args.program[0]} ended with exit code {code}", file=sys.stderr)
     _write(trace, args.output)
+    return 130 if "Ctrl-C" in stopped else 0
 
 
 def _write(trace: Trace, output: str) -> None:

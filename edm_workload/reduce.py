@@ -48,6 +48,24 @@ class Reducer:
         self._rest = rest
         self._check(self._lib.edm_reduce_lackey(self._reducer, lines, len(lines)))
 
+    def feed_references(self, raw: bytes) -> None:
+        """A piece of what valgrind/tracer.c writes (struct edm_reference), cut anywhere."""
+        raw = self._rest + raw
+        n, rest = divmod(len(raw), self._ffi.sizeof("struct edm_reference"))
+        self._rest = raw[len(raw) - rest :]
+        references = self._ffi.from_buffer("struct edm_reference[]", raw, require_writable=False)
+        self._check(self._lib.edm_reduce_references(self._reducer, n, references))
+
+    @property
+    def ended(self) -> bool:
+        """Whether tracer.c's mark of the end has come."""
+        return self._rest == b"\n"
+
+    def seen(self) -> tuple[int, int]:
+        """References that have come, and how many pages they were to."""
+        pages = self._ffi.new("uint64_t *")
+        return int(self._lib.edm_reduce_seen(self._reducer, pages)), int(pages[0])
+
     def feed(self, trace: Trace) -> None:
         """References of a trace, whose own `hits` are kept."""
         pointer, null = self._ffi.from_buffer, self._ffi.NULL

@@ -50,9 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """In CI, a test that skips although the doctor says ready has failed."""
     report = yield
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
@@ -86,7 +84,4 @@ def stale(package: str) -> str | None:
 def pytest_configure(config: pytest.Config) -> None:
     for package in ("edm_policy", "edm_real"):
         if source := stale(package):
-            raise pytest.UsageError(
-                f"{package}'s extension is older than {source}: "
-                "run make setup"
-            )
+            raise pytest.UsageError(f"{package}'s extension is older than {source}: run make setup")

@@ -65,7 +65,10 @@ def test_a_wrong_command_is_one_line_and_leaves_no_file(folder, command, code, s
     before = sorted(folder.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-m", *command.split()],
-        cwd=folder, capture_output=True, text=True, timeout=60,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

@@ -32,12 +32,15 @@ def config(evict, limit=50, **more):
     return PolicyConfig(pages=500, limit=limit, high=limit, low=limit - 1, evict=evict, **more)
 
 
-@pytest.mark.parametrize(("mine", "twin", "observe"), [
-    (Fifo, "fifo", "exact"),
-    (Fifo, "fifo", "idle"),
-    (Lru, "lru", "exact"),
-    (SecondChance, "lpet:adapt=0", "idle"),
-])
+@pytest.mark.parametrize(
+    ("mine", "twin", "observe"),
+    [
+        (Fifo, "fifo", "exact"),
+        (Fifo, "fifo", "idle"),
+        (Lru, "lru", "exact"),
+        (SecondChance, "lpet:adapt=0", "idle"),
+    ],
+)
 def test_python_twin_decides_as_the_native_policy(refs, mine, twin, observe):
     assert first_difference(mine, twin, refs, 50, observe) is None
 

@@ -67,7 +67,8 @@ def test_content_survives_threads_prefetching_and_everything_a_program_asks_for(
     faults: str, lack: str
 ) -> None:
     passes(
-        LACKING + """
+        LACKING
+        + """
     rng = np.random.default_rng(2)
     page = rng.integers(0, 512, 6000, dtype=np.uint32)
     write = (rng.random(6000) < 0.5).astype(np.uint8)
@@ -101,7 +102,8 @@ def test_content_survives_threads_prefetching_and_everything_a_program_asks_for(
     del a, same
     r.close()
     """,
-        faults, lack,
+        faults,
+        lack,
     )
 
 
@@ -112,7 +114,8 @@ def test_a_lost_page_is_a_signal_and_comes_back_when_discarded(
 ) -> None:
     """With the fault as the program's, in threads, and in the replay, which tells of it."""
     passes(
-        LACKING + """
+        LACKING
+        + """
     import time
     from tests.faulty import FaultyRegion
     r = FaultyRegion(512, local=64, faults=faults, deadline_s=0.2)
@@ -135,10 +138,12 @@ def test_a_lost_page_is_a_signal_and_comes_back_when_discarded(
     assert got["verified"] and not got["extra"]["lost"] and r.check(), got
     r.close()
     """,
-        faults, lack,
+        faults,
+        lack,
     )
     done = run(
-        LACKING + """
+        LACKING
+        + """
     from tests.faulty import FaultyRegion
     r = FaultyRegion(512, local=64, faults=faults, deadline_s=0.2)
     a = r.array(np.uint8, (512, 4096))
@@ -148,7 +153,8 @@ def test_a_lost_page_is_a_signal_and_comes_back_when_discarded(
     print("now", flush=True)
     print(int(a[3].sum()), flush=True)
     """,
-        faults, lack,
+        faults,
+        lack,
     )
     assert (done.returncode, done.stdout) == (-7, "now\n"), done
 
@@ -157,7 +163,8 @@ def test_a_lost_page_is_a_signal_and_comes_back_when_discarded(
 @pytest.mark.parametrize("lack", ["poison"], indirect=True)
 def test_no_room_is_a_signal_at_the_deadline(faults: str, lack: str) -> None:
     done = run(
-        LACKING + """
+        LACKING
+        + """
     from tests.faulty import FaultyRegion
     r = FaultyRegion(512, local=64, faults=faults, deadline_s=0.2)
     a = r.array(np.uint8, (512, 4096))
@@ -166,7 +173,8 @@ def test_no_room_is_a_signal_at_the_deadline(faults: str, lack: str) -> None:
     a[:] = 1
     print("wrong")
     """,
-        faults, lack,
+        faults,
+        lack,
         timeout=30,
     )
     assert (done.returncode, done.stdout) == (-7, "now\n"), done
@@ -174,7 +182,9 @@ def test_no_room_is_a_signal_at_the_deadline(faults: str, lack: str) -> None:
 
 def test_system_calls_under_monitor_need_more_than_user_mode(library: Path) -> None:
     """user-mode-only: EFAULT, never wrong bytes; all else serves them."""
-    code = HEAD + """
+    code = (
+        HEAD
+        + """
 r = Region(64, local=16, faults="monitor")
 a = r.array(np.uint8, (64, 4096))
 a[:] = 7
@@ -187,12 +197,17 @@ try:
 except OSError as e:
     print(errno.errorcode[e.errno])
 """
+    )
     for lack, said in (("kernel", "EFAULT"), ("device", "served")):
         if not unprivileged():
             pytest.skip("only the device is to be had")
         env = os.environ | {"LD_PRELOAD": str(library), "EDM_OLD_KERNEL": lack}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=30,
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=30,
             cwd=ROOT,
         )
         assert done.stdout == said + "\n", done

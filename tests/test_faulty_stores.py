@@ -30,7 +30,8 @@ HEAD = """
 @pytest.mark.parametrize("dirty", ["exact", "always"])
 def test_one_failure_in_a_hundred_is_not_seen(faults: str, prefetch: str, dirty: str) -> None:
     passes(
-        HEAD + """
+        HEAD
+        + """
     rng = np.random.default_rng(3)
     page = rng.integers(0, 512, 20000, dtype=np.uint32)
     write = (rng.random(20000) < 0.5).astype(np.uint8)
@@ -43,14 +44,17 @@ def test_one_failure_in_a_hundred_is_not_seen(faults: str, prefetch: str, dirty:
         assert stats["fetch_retries"] >= done["flip"] // 2 and stats["failed_writebacks"] > 50
         assert r.check()
     """,
-        faults, prefetch, dirty,
+        faults,
+        prefetch,
+        dirty,
     )
 
 
 @BOTH
 def test_a_read_that_never_comes_ends_at_the_deadline(faults: str) -> None:
     passes(
-        HEAD + """
+        HEAD
+        + """
     for how in ("get", "hang"):
         r = region()
         a = r.array(np.uint8, (512, 4096))
@@ -83,7 +87,8 @@ def test_a_read_that_never_comes_ends_at_the_deadline(faults: str) -> None:
 @BOTH
 def test_a_write_back_that_fails_keeps_the_page_and_is_tried_again(faults: str) -> None:
     passes(
-        HEAD + """
+        HEAD
+        + """
     for how in ("put", "hang"):
         r = region()
         a = r.array(np.uint8, (512, 4096))
@@ -114,7 +119,8 @@ def test_a_write_back_that_fails_keeps_the_page_and_is_tried_again(faults: str) 
 @pytest.mark.parametrize("how", ["put", "hang"])
 def test_no_room_for_a_page_ends_at_the_deadline(faults: str, reclaim: str, how: str) -> None:
     passes(
-        HEAD + """
+        HEAD
+        + """
     from edm_real._core import lib
     r = region(deadline_s=0.3, reclaim=sys.argv[2])
     a = r.array(np.uint8, (512, 4096))
@@ -135,7 +141,9 @@ def test_no_room_for_a_page_ends_at_the_deadline(faults: str, reclaim: str, how:
     del a
     r.close()
     """,
-        faults, reclaim, how,
+        faults,
+        reclaim,
+        how,
         timeout=30,
     )
 
@@ -143,7 +151,8 @@ def test_no_room_for_a_page_ends_at_the_deadline(faults: str, reclaim: str, how:
 @BOTH
 def test_an_access_there_is_no_room_for_gets_a_signal(faults: str) -> None:
     done = run(
-        HEAD + """
+        HEAD
+        + """
     r = region(deadline_s=0.2)
     a = r.array(np.uint8, (512, 4096))
     r.fail(put=1)

@@ -16,7 +16,10 @@ from edm_workload.hide import hidden
     ("argument", "shown"),
     [
         ("redis://me:pw@host/0?prefix=a@b", "redis://*****@host/0?prefix=a@b"),
-        ("--store=striped:redis://:p@a,rediss://u:@b", "--store=striped:redis://**@a,rediss://**@b"),
+        (
+            "--store=striped:redis://:p@a,rediss://u:@b",
+            "--store=striped:redis://**@a,rediss://**@b",
+        ),
         ("redis://h:1/0?auth=FILE", "redis://h:1/0?auth=FILE"),
         ("zipf:1.0", "zipf:1.0"),
     ],

@@ -257,9 +257,7 @@ def test_a_page_outside_the_region_is_refused() -> None:
 
 
 def test_a_transition_not_in_the_table_aborts() -> None:
-    code = (
-        "from edm_policy import *; p = Pager(PolicyConfig(pages=4, limit=2)); p.installed(1)"
-    )
+    code = "from edm_policy import *; p = Pager(PolicyConfig(pages=4, limit=2)); p.installed(1)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert child.returncode < 0
     assert "edm: page 1 may not go from NEW" in child.stderr

@@ -22,13 +22,20 @@ def call(
     *command: str, give: str | None = None, env: dict[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        list(command), input=give, capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        list(command),
+        input=give,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
         env=os.environ | {"LC_ALL": "C"} | (env or {}),
     )
 
 
 def paged(
-    *command: str, options: tuple[str, ...] = ("--local", "4MiB"), give: str | None = None,
+    *command: str,
+    options: tuple[str, ...] = ("--local", "4MiB"),
+    give: str | None = None,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     return call(
@@ -92,16 +99,18 @@ print(hashlib.sha256(b.tobytes()).hexdigest(), hashlib.sha256(c.tobytes()).hexdi
 print(sum(map(len, words.values())), subprocess.run(["echo", "child"], capture_output=True).stdout)
 sys.exit(7)"""
     alone = call(sys.executable, "-c", code, env={"OPENBLAS_NUM_THREADS": "1"})
-    done = paged(sys.executable, "-c", code, options=("--local", "6MiB"),
-                 env={"OPENBLAS_NUM_THREADS": "1"})
+    done = paged(
+        sys.executable, "-c", code, options=("--local", "6MiB"), env={"OPENBLAS_NUM_THREADS": "1"}
+    )
     assert (done.returncode, done.stdout) == (7, alone.stdout), done.stderr
 
 
 def test_figures_are_a_result_a_process(program: str, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     both = f"{program} threads 8; {program} system_calls 8"
-    done = paged("sh", "-c", both,
-                 options=("--local", "2MiB", "--evict", "fifo", "--quiet", "-o", str(out)))
+    done = paged(
+        "sh", "-c", both, options=("--local", "2MiB", "--evict", "fifo", "--quiet", "-o", str(out))
+    )
     assert done.returncode == 0 and "MiB in" not in done.stderr, done
     data = json.loads(out.read_text())
     assert data["schema"] == 1 and len(data["results"]) == 2, data
@@ -132,8 +141,11 @@ def begun(program: str, *options: str) -> subprocess.Popen[str]:
     """The program that runs for ever, once it runs."""
     command = [sys.executable, "-m", "edm_real", "run", "--local", "4MiB", *options]
     run = subprocess.Popen(
-        [*command, "--", program, "forever", "16"], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, "--", program, "forever", "16"],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert run.stdout and run.stdout.readline() == "begun\n"
     return run

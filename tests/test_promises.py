@@ -28,7 +28,8 @@ def test_a_second_read_only_pass_over_a_dirty_region_writes_nothing_back(
             assert after["fetches"] - before["fetches"] == 2048
             del a
         """,
-        faults, evict,
+        faults,
+        evict,
     )
 
 

@@ -40,7 +40,9 @@ def test_lockstep_logs_of_both_worlds_are_the_same(tmp_path, spec, faults):
         assert config.evict == spec, config
         assert replay(config, records)[0] == len(records)
         """,
-        f"mine:{spec}", faults, str(tmp_path),
+        f"mine:{spec}",
+        faults,
+        str(tmp_path),
     )
 
 
@@ -89,11 +91,14 @@ def test_threads_that_fault_and_one_that_computes_do_not_block_each_other(faults
     )
 
 
-@pytest.mark.parametrize(("spec", "said"), [
-    ("Breaks", "AttributeError: 'Breaks' object has no attribute 'no_such_thing' (in choose, "),
-    ("BreaksOnInsert", "KeyError: 'seventeen' (in insert, "),
-    ("Lies", "ValueError: Lies.choose() returned 3: not resident"),
-])
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("Breaks", "AttributeError: 'Breaks' object has no attribute 'no_such_thing' (in choose, "),
+        ("BreaksOnInsert", "KeyError: 'seventeen' (in insert, "),
+        ("Lies", "ValueError: Lies.choose() returned 3: not resident"),
+    ],
+)
 @pytest.mark.parametrize("threads", [1, 4])
 def test_error_in_a_hook_ends_the_run_and_loses_no_page(spec, said, threads):
     passes(
@@ -117,7 +122,9 @@ def test_error_in_a_hook_ends_the_run_and_loses_no_page(spec, said, threads):
             assert region.lost_pages == 0 and region.check()
             region.prefault(slice(0, 50))  # it still pages
         """,
-        f"mine:{spec}", said, str(threads),
+        f"mine:{spec}",
+        said,
+        str(threads),
     )
 
 
@@ -186,12 +193,26 @@ def test_command_line_takes_one_and_says_its_errors_in_one_line(tmp_path):
         common = ("--pages", "400", "--refs", "4000", "--local", "25%", "--quiet")
         return subprocess.run(
             [sys.executable, "-m", "edm_real", *args, *common],
-            capture_output=True, text=True, timeout=60, cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=ROOT,
         )
 
     out = tmp_path / "out.json"
-    good = edm("bench", "--trace", "uniform", "--faults", "upcall", "--store", "mem:",
-               "--evict", "mine:SecondChance", "-o", str(out))
+    good = edm(
+        "bench",
+        "--trace",
+        "uniform",
+        "--faults",
+        "upcall",
+        "--store",
+        "mem:",
+        "--evict",
+        "mine:SecondChance",
+        "-o",
+        str(out),
+    )
     assert good.returncode == 0, good.stderr
     assert json.loads(out.read_text())["results"][-1]["evict"] == "mine:SecondChance"
     bad = edm("replay", "uniform", "--evict", "mine:Breaks")

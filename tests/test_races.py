@@ -58,7 +58,8 @@ def test_two_faults_on_one_page_fetch_once(faults: str, write: str) -> None:
     assert stage.times(FETCH, 3) == 1 and stage.state(3) == "RESIDENT"
     assert stage.holds(3, 7 if more[0] == "read" else 9)
     """,
-        faults, write,
+        faults,
+        write,
     )
 
 
@@ -131,7 +132,9 @@ def test_a_page_being_written_back_is_served_from_the_stash(
     r.evict(slice(3, 4))
     assert stage.state(3) == "REMOTE" and stage.holds(3, want)
     """,
-        faults, point, write,
+        faults,
+        point,
+        write,
     )
 
 
@@ -188,7 +191,8 @@ def test_a_rescue_while_the_write_back_fails(faults: str, when: str) -> None:
     assert stage.state(3) == "REMOTE" and stage.holds(3, 8)
     assert r.stats()["lost_pages"] == 0 and r.stats()["failed_writebacks"] == 1
     """,
-        faults, when,
+        faults,
+        when,
     )
 
 
@@ -365,7 +369,8 @@ def test_an_eviction_waits_for_the_fetch_and_then_takes_the_page(faults: str) ->
 def test_a_fault_is_let_through_before_the_region_is_closed(faults: str) -> None:
     """Whoever is inside of a fault gets the page, or a signal: never a page of zeros."""
     done = run(
-        SET + """
+        SET
+        + """
     is_remote(3, 7)
     install = stage.hold(INSTALL, 3)
     seen = []

@@ -83,7 +83,8 @@ CIRCLE = """
 
 def test_a_handler_over_ours_still_lets_faults_through() -> None:
     passes(
-        CIRCLE + """
+        CIRCLE
+        + """
     with Region("1MiB", local="64KiB") as r:
         top.put_on_top()
         a = r.array(np.uint8, 2**20)
@@ -101,7 +102,8 @@ def test_a_handler_over_ours_still_lets_faults_through() -> None:
 
 def test_handlers_that_pass_on_to_each_other_end() -> None:
     done = run(
-        CIRCLE + """
+        CIRCLE
+        + """
     r = Region("1MiB", local="64KiB")
     top.put_on_top()
     r.close()
@@ -114,7 +116,8 @@ def test_handlers_that_pass_on_to_each_other_end() -> None:
 
 def test_faulthandler_has_its_signal_back_after_the_last_close() -> None:
     done = run(
-        CIRCLE + """
+        CIRCLE
+        + """
     faulthandler.enable()
     with Region("1MiB", local="64KiB") as r:
         a = r.array(np.uint8, 10)

@@ -28,7 +28,8 @@ SPOILED = """
 @BOTH
 def test_a_flipped_bit_is_found(faults: str, tmp_path: Path) -> None:
     passes(
-        SPOILED + """
+        SPOILED
+        + """
     try:
         r.prefault(slice(20, 21))
     except PageLostError as e:
@@ -41,7 +42,8 @@ def test_a_flipped_bit_is_found(faults: str, tmp_path: Path) -> None:
     del a
     r.close()
     """,
-        faults, f"{tmp_path}/p",
+        faults,
+        f"{tmp_path}/p",
     )
 
 
@@ -90,7 +92,8 @@ def test_replay_names_the_lost_page(faults: str, tmp_path: Path) -> None:
                 lost = e.page
             assert lost >= 100, lost
         """,
-        faults, f"{tmp_path}/p",
+        faults,
+        f"{tmp_path}/p",
     )
 
 

@@ -165,9 +165,7 @@ def test_elapsed_to_the_nanosecond_with_fetches_evictions_and_rescues(
 ) -> None:
     # Constant latency, one thread, and a machine fast enough that LPET is always in time. It is
     # rung for so seldom, every 60 faults of 100 us at most, that it sleeps until it is woken.
-    costs = Costs(
-        think_ns=100_000, batch_ns=0, evict_ns=10, drop_ns=10, wake_ns=10, tlb_ns=7_000
-    )
+    costs = Costs(think_ns=100_000, batch_ns=0, evict_ns=10, drop_ns=10, wake_ns=10, tlb_ns=7_000)
     asked = experiment(
         **{"refs": 30_000, "pages": 2048, "local": 512, "high": 400, "low": 340, "faults": mode},
         **{"evict": evict, "observe": "idle", "trace": "zipf:0.9"},

@@ -261,6 +261,7 @@ def test_a_workload_loses_nothing_when_one_member_is_killed_and_comes_back(
                 time.sleep(0.05)
             assert r.lost_pages == 0 and r.check()
         """,
-        url, str(opened),
+        url,
+        str(opened),
     )
     kill.join()

@@ -25,6 +25,9 @@ SEED = os.environ.get("EDM_STRESS_SEED", str(1 if os.environ.get("CI") else int(
 def test_no_page_is_lost_stale_or_torn(faults: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.stress", faults, str(SECONDS / 2), SEED],
-        capture_output=True, text=True, timeout=SECONDS / 2 + 200, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS / 2 + 200,
+        cwd=ROOT,
     )
     assert done.returncode == 0, f"seed {SEED}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"

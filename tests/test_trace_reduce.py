@@ -158,3 +158,32 @@ def test_program_output_between_the_lines_is_passed_over():
     reducer = Reducer()
     reducer.feed_lackey(b"hello\n\n S\n--12-- warning\n L 00005000,4\n")
     assert reducer.result({}).page.tolist() == [5]
+
+
+def references(*rows):
+    kind = [("page", "<u8"), ("t", "<u8"), ("hits", "<u4"), ("write", "<u4")]
+    return np.array(list(rows), kind).tobytes()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 24, 1000])
+def test_references_cut_anywhere(piece):
+    raw = references((5, 1, 2, 0), (6, 4, 0, 1), (5, 6, 0, 0), (5, 7, 1, 1)) + b"\n"
+    reducer = Reducer()
+    for start in range(0, len(raw), piece):
+        assert not reducer.ended
+        reducer.feed_references(raw[start : start + piece])
+    assert reducer.ended and reducer.seen() == (7, 2)
+    trace = reducer.result({})
+    assert trace.page.tolist() == [5, 6, 5] and trace.write.tolist() == [False, True, True]
+    assert trace.t_ns.tolist() == [1, 4, 6] and trace.hits.tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_more_references_than_a_record_counts_are_kept_in_several(k):
+    most = 2**32 - 1
+    reducer = Reducer(k)
+    for page in (1, 2, 1, 2, 1, 1):
+        reducer.feed_references(references((page, 0, most - 1, 0)))
+    trace = reducer.result({})
+    assert trace.references == reducer.seen()[0] == 6 * most
+    assert set(trace.page.tolist()) == {1, 2}

@@ -62,9 +62,7 @@ def counts(path: Path) -> list[int]:
     return [int(n) for n in first_words(path) & 0xFFFFFFFF]
 
 
-def test_a_mapped_file_holds_a_stamp_and_a_count_for_each_page(
-    touch: Path, tmp_path: Path
-) -> None:
+def test_a_mapped_file_holds_a_stamp_and_a_count_for_each_page(touch: Path, tmp_path: Path) -> None:
     region = tmp_path / "region"
     region.write_bytes(bytes(8 * PAGE))
     args = ["--file", str(region), "--pages", "8", "--fill", "half", "--random"]
@@ -84,9 +82,7 @@ def test_stride_goes_over_every_page_before_it_comes_again(touch: Path, tmp_path
     assert counts(region) == [1] * 10
 
 
-def test_a_reference_file_says_which_page_and_whether_to_write(
-    touch: Path, tmp_path: Path
-) -> None:
+def test_a_reference_file_says_which_page_and_whether_to_write(touch: Path, tmp_path: Path) -> None:
     region = tmp_path / "region"
     region.write_bytes(bytes(4 * PAGE))
     trace = (np.array([3, 1, 3, 0]), np.array([True, True, True, False]))
@@ -215,9 +211,7 @@ def test_a_signal_undoes_everything(untouched: set[str], tmp_path: Path, number:
     assert traces_of_us() == untouched
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(
-    untouched: set[str], tmp_path: Path
-) -> None:
+def test_what_a_killed_run_left_is_removed_by_the_next(untouched: set[str], tmp_path: Path) -> None:
     for kind in ("cgroup", "zram", "swap_file"):
         try_all(tmp_path, kind)
     assert start_and_signal(tmp_path, signal.SIGKILL) == -signal.SIGKILL

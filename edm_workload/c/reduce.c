@@ -35,6 +35,7 @@ struct edm_reduce {
     int instructions;
     uint64_t now; /* instructions */
     uint64_t seq; /* references after collapsing */
+    uint64_t seen; /* and before */
     struct record *records;
     size_t count, room;
     struct page *pages;
@@ -192,13 +193,23 @@ static void to_front(struct edm_reduce *r, uint32_t p, int known)
         r->marker = r->last;
 }
 
+/* Count a record in an earlier one of the same page; 0: its counter is full. */
+static int fold(struct record *earlier, uint32_t hits, int write)
+{
+    if (hits >= UINT32_MAX - earlier->hits)
+        return 0;
+    earlier->hits += hits + 1;
+    earlier->write |= (uint8_t)write;
+    return 1;
+}
+
 static int reference(struct edm_reduce *r, uint64_t number, int write, uint64_t t, uint32_t hits)
 {
+    r->seen += (uint64_t)hits + 1;
     if (r->current != NONE && r->pages[r->current].number == number) {
         struct record *record = &r->records[r->pages[r->current].newest];
-        record->hits += hits + 1;
-        record->write |= (uint8_t)write;
-        return 0;
+        if (fold(record, hits, write))
+            return 0;
     }
     uint32_t slot = slot_of(r, number), p = r->table[slot];
     int known = p != NONE, error;
@@ -218,12 +229,11 @@ static int reference(struct edm_reduce *r, uint64_t number, int write, uint64_t 
     r->current = p;
     struct page *page = &r->pages[p];
     page->last = r->seq;
+    struct record *middle = &r->records[page->newest], *earlier = &r->records[page->kept];
     if (r->k && page->records == 2 &&
-        (r->marker == NONE || r->pages[r->marker].last < page->kept_seq)) {
-        struct record *middle = &r->records[page->newest], *earlier = &r->records[page->kept];
+        (r->marker == NONE || r->pages[r->marker].last < page->kept_seq) &&
+        fold(earlier, middle->hits, middle->write)) {
         middle->dropped = 1;
-        earlier->hits += middle->hits + 1;
-        earlier->write |= middle->write;
     } else if (page->records) {
         page->kept = page->newest;
         page->kept_seq = page->newest_seq;
@@ -297,6 +307,16 @@ int edm_reduce_lackey(struct edm_reduce *r, const char *text, size_t length)
     return 0;
 }
 
+int edm_reduce_references(struct edm_reduce *r, size_t n, const struct edm_reference *references)
+{
+    for (const struct edm_reference *a = references; a < references + n; a++) {
+        int error = reference(r, a->page, a->write != 0, a->t, a->hits);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
 int edm_reduce_pages(struct edm_reduce *r, size_t n, const uint64_t *page, const uint8_t *write,
                      const uint64_t *t, const uint32_t *hits)
 {
@@ -306,6 +326,12 @@ int edm_reduce_pages(struct edm_reduce *r, size_t n, const uint64_t *page, const
             return error;
     }
     return 0;
+}
+
+uint64_t edm_reduce_seen(const struct edm_reduce *r, uint64_t *pages)
+{
+    *pages = r->page_count;
+    return r->seen;
 }
 
 size_t edm_reduce_count(struct edm_reduce *r)

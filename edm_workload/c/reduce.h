@@ -36,9 +36,21 @@ void edm_reduce_free(struct edm_reduce *r);
  * one unit of time. -EINVAL: a line of a reference that cannot be read. */
 int edm_reduce_lackey(struct edm_reduce *r, const char *text, size_t length);
 
+/* A page, and how often it was referenced in a row; hits: after the first one. valgrind/tracer.c
+ * writes these. */
+struct edm_reference {
+    uint64_t page, t;
+    uint32_t hits, write;
+};
+
+int edm_reduce_references(struct edm_reduce *r, size_t n, const struct edm_reference *references);
+
 /* n references that are pages already; write, t and hits may be NULL. */
 int edm_reduce_pages(struct edm_reduce *r, size_t n, const uint64_t *page, const uint8_t *write,
                      const uint64_t *t, const uint32_t *hits);
+
+/* How many references have come, of how many pages. */
+uint64_t edm_reduce_seen(const struct edm_reduce *r, uint64_t *pages);
 
 /* Number of records so far, and the records themselves, oldest first. */
 size_t edm_reduce_count(struct edm_reduce *r);
