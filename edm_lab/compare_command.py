@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ from edm_workload.trace import bundled_trace
 
 LOCKSTEP_WORKLOADS = ("zipf:1.0", "loop", "phases")
 LOCKSTEP_SIZE = {"pages": 4096, "refs": 40_000}
+
+LINE_S = 10.0
+"""Seconds between lines of progress in a log."""
 
 Progress = Callable[[str], None]
 
@@ -60,13 +64,28 @@ def standard_matrix(base: Experiment) -> Iterator[Experiment]:
 
 @contextmanager
 def progress_line(quiet: bool, what: str) -> Iterator[Progress]:
-    """One changing line on stderr, where that is a terminal."""
+    """One changing line on stderr; where that is no terminal, a line now and then."""
     console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet:
         yield lambda text: None
+        return
+    if not console.is_terminal:
+        yield _now_and_then(what)
         return
     with console.status(what) as shown:
         yield lambda text: shown.update(text)
+
+
+def _now_and_then(what: str) -> Progress:
+    said = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= LINE_S:
+            said = time.monotonic()
+            print(f"{what}: {text}", file=sys.stderr, flush=True)
+
+    return line
 
 
 def lockstep_command(args: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from edm_workload.metadata import redact
 from edm_workload.units import PAGE_SIZE, Size, parse_pages, seconds_to_ns
 
 FAULTS_MONITOR = 1
+LEAST_PAGES = 64  # of a region, and of its local memory
 _RESULT = {f.name for f in fields(Result)}
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -65,6 +66,13 @@ class Settings:
             raise UsageError(f"{self.evict} must know the future; run it in the simulator")
         pages = parse_pages(self.region, None, "region")
         limit = min(parse_pages(self.local, pages, "local"), pages)
+        for name, value in (("region", pages), ("local", limit)):
+            # One instruction may need several pages at once; with fewer it never ends.
+            if value < LEAST_PAGES:
+                least = f"{LEAST_PAGES * PAGE_SIZE >> 10}KiB"
+                raise UsageError(
+                    f"{name}: {value} pages are too few for a program; give {least} or more"
+                )
 
         def mark(value: Size | None, what: str) -> int | None:
             return None if value is None else parse_pages(value, limit, what, 0)
@@ -241,11 +249,13 @@ def summary(finished: Finished, settings: Settings) -> str:
     for report in paged:
         r, mib = report.result, 1 << 20
         full = f"; {report.left_out / mib:,.1f} MiB NOT paged, --region is full"
+        never = "; local memory is the whole --region, so nothing ever leaves"
         lines.append(
             f"edm run: {r.workload}: {report.most / mib:,.1f} MiB in "
             f"{r.limit * PAGE_SIZE / mib:,.1f} MiB, {r.faults:,} faults "
             f"(mean {r.latency_us.get('mean', 0):.1f} us), "
             f"{r.fetches:,} fetched, {r.writebacks:,} written back, {r.elapsed_s:.2f} s"
             + (full if report.left_out else "")
+            + (never if r.limit >= r.pages else "")
         )
     return "\n".join(lines)

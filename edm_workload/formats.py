@@ -168,9 +168,20 @@ def _binary(dtype: str) -> Callable[[Path], Trace]:
 
 
 def _pages_of(path: Path, column: pd.Series) -> np.ndarray:
-    """Page numbers of a column; ids that are no numbers are numbered by first touch."""
+    """Page numbers of a column; ids that are no numbers are numbered by first touch.
+
+    Raises EdmError for numbers that are no page's: 1.5, or what a float holds no longer exactly.
+    """
     if column.dtype.kind in "iu":
         return column.to_numpy()
+    if column.dtype.kind == "f" and not column.isna().any():
+        wrong = np.flatnonzero((column < 0) | (column % 1 != 0) | (column > 2**53))
+        if len(wrong):
+            raise EdmError(
+                f"{path}: record {wrong[0] + 1} has {column.iloc[wrong[0]]}, no page number; "
+                "give whole numbers from 0 up, or names"
+            )
+        return column.to_numpy().astype(np.uint64)
     if column.isna().any():
         line = int(np.flatnonzero(column.isna())[0]) + 1
         raise EdmError(f"{path}: record {line} has no id; fill the gap or drop the line")
@@ -198,7 +209,8 @@ def from_text(path: Path) -> Trace:
     try:
         page = np.array(words, dtype=str).astype(np.uint64) if words else np.zeros(0, np.uint32)
     except (ValueError, OverflowError):
-        page = _pages_of(path, pd.Series(words, dtype=object))
+        numbers = pd.to_numeric(pd.Series(words), errors="coerce")
+        page = _pages_of(path, pd.Series(words) if numbers.isna().any() else numbers)
     return Trace(page, metadata={"source": "text"})
 
 
@@ -241,8 +253,17 @@ def from_csv(path: Path) -> Trace:
                 raise EdmError(f"{path}: column {name} has something other than whole numbers")
             columns[name] = found[name].to_numpy()
     if "write" in found:
-        columns["write"] = found["write"].astype(str).str.lower().isin(_WRITE_WORDS).to_numpy()
+        columns["write"] = _writes(path, found["write"])
     return Trace(_pages_of(path, found["page"]), **columns, metadata={"source": "csv"})
+
+
+def _writes(path: Path, column: pd.Series) -> np.ndarray:
+    if column.isna().any():
+        line = int(np.flatnonzero(column.isna())[0]) + 1
+        raise EdmError(f"{path}: record {line} does not say whether it writes; fill the gap")
+    if column.dtype.kind in "biuf":
+        return column.to_numpy() != 0
+    return column.astype(str).str.strip().str.lower().isin(_WRITE_WORDS).to_numpy()
 
 
 FORMATS: dict[str, Callable[[Path], Trace]] = {

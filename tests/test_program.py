@@ -179,6 +179,8 @@ def test_wrong_requests_are_one_line(program: str, tmp_path: Path) -> None:
         (("--evict", "test_custom:Fifo"), ("true",), 2, "is Python"),
         (("--store", "nosuch:"), ("true",), 2, "unknown store"),
         (("--local", "nonsense"), ("true",), 2, "nonsense"),
+        (("--local", "1"), ("true",), 2, "local: 1 pages are too few"),
+        (("--region", "1"), ("true",), 2, "region: 1 pages are too few"),
     ):
         done = paged(*command, options=options, env={"PYTHONPATH": str(ROOT / "tests")})
         assert done.returncode == code and says in done.stderr, done

@@ -191,3 +191,24 @@ def test_shared_traces_have_their_footprints():
     for name, entry in expected["traces"].items():
         trace = Trace.load(DATA / f"{name}.u32.zst")
         assert len(trace) == entry["requests"] and trace.footprint == entry["footprint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "page\n1\n1.5\n", "record 2 has 1.5"),
+        ("a.csv", "page\n1.0\n-1.0\n", "record 2 has -1"),
+        ("a.csv", "page\n1e300\n", "record 1 has 1e"),
+        ("a.txt", "1.5\n2\n", "record 1 has 1.5"),
+        ("a.csv", "page,write\n1,1\n2,\n", "record 2 does not say whether it writes"),
+    ],
+)
+def test_numbers_that_are_no_page_are_refused_and_not_taken_for_names(tmp_path, name, text, said):
+    with pytest.raises(EdmError, match=said):
+        Trace.load(put(tmp_path / name, text.encode()))
+
+
+def test_whole_numbers_written_as_floats_are_themselves(tmp_path):
+    trace = Trace.load(put(tmp_path / "a.csv", b"page,write\n1e3,1.0\n2.0,0.0\n"))
+    assert trace.page.tolist() == [1000, 2] and trace.write.tolist() == [True, False]
+    assert Trace.load(put(tmp_path / "b.txt", b"7.0\n7\nx9\n7.0\n")).page.tolist() == [0, 1, 2, 0]
