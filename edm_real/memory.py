@@ -7,6 +7,7 @@ is told once, by the first call that can raise.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ class Memory:
     def _own(self, raw: Any) -> None:
         """Of an edm_region * that was opened just now."""
         self._raw = raw
+        self._calls, self._none_left = 0, threading.Condition()
         # Arrays keep the memory alive, and this closes it when the last of them is gone.
         self._memory = ffi.gc(lib.edm_region_memory(raw), _Closer(raw))
         self._spans: weakref.WeakSet[_Span] = weakref.WeakSet()
@@ -42,6 +44,18 @@ class Memory:
         if self._raw is None:
             raise ValueError("the region is closed")
         return self._raw
+
+    def _call(self, function: Any, *args: Any) -> int:
+        """function(region, *args), which close() in another thread waits for."""
+        with self._none_left:
+            raw = self._open()
+            self._calls += 1
+        try:
+            return int(function(raw, *args))
+        finally:
+            with self._none_left:
+                self._calls -= 1
+                self._none_left.notify_all()
 
     def array(
         self, dtype: DTypeLike, shape: int | tuple[int, ...], align: int | None = None
@@ -129,7 +143,7 @@ class Memory:
     def close(self) -> None:
         """Ends it: its memory, threads and store. The content is given up.
 
-        Raises BufferError while an array or view of it lives (it stays open then), and
+        Waits for a flush(), evict(), discard() or prefault() of another thread. Raises BufferError while an array or view of it lives (it stays open then), and
         PageLostError (after closing) for a lost page nobody was told of.
         """
         if self._raw is None:
@@ -142,9 +156,13 @@ class Memory:
         except PageLostError as error:
             lost = error
         self._closing()
+        with self._none_left:
+            self._none_left.wait_for(lambda: not self._calls)
+            raw, self._raw = self._raw, None
+        if raw is None:  # another thread closed it meanwhile
+            return
         ffi.gc(self._memory, None)
-        code = lib.edm_region_close(self._raw)
-        self._raw = None
+        code = lib.edm_region_close(raw)
         if lost:
             raise lost
         if code:

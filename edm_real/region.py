@@ -207,7 +207,7 @@ class Region(Memory):
         the limit.
         """
         first, count = self._span(what)
-        error = lib.edm_region_prefault(self._open(), first, count, write)
+        error = self._call(lib.edm_region_prefault, first, count, write)
         if error == -errno.ENOSPC:
             raise UsageError(
                 f"prefault: {count} pages, and the limit of local memory is {self.config.limit}"
@@ -216,13 +216,13 @@ class Region(Memory):
 
     def flush(self, what: Any = None) -> None:
         """Writes changed pages to the store. They stay in local memory. Raises WritebackError."""
-        error = lib.edm_region_flush(self._open(), *self._span(what))
+        error = self._call(lib.edm_region_flush, *self._span(what))
         if error:
             raise self._writeback_error(-error)
 
     def evict(self, what: Any = None) -> None:
         """Sends these very pages away, whatever the policy would choose."""
-        error = lib.edm_region_evict(self._open(), *self._span(what))
+        error = self._call(lib.edm_region_evict, *self._span(what))
         if error:
             raise self._writeback_error(-error)
 
@@ -241,7 +241,7 @@ class Region(Memory):
             return self.evict(what)
         first, count = self._span(what)
         if advice == "willneed":
-            error = lib.edm_region_willneed(self._open(), first, count)
+            error = self._call(lib.edm_region_willneed, first, count)
             if error:
                 raise self._writeback_error(-error)
             self._raise_errors()
@@ -253,7 +253,7 @@ class Region(Memory):
 
         A page that an array covers only in part is discarded as well: give whole pages.
         """
-        error = lib.edm_region_discard(self._open(), *self._span(what))
+        error = self._call(lib.edm_region_discard, *self._span(what))
         if error:
             raise EdmError(f"discard: {os.strerror(-error)}")
 

@@ -87,7 +87,8 @@ class Driver:
     def finish_stores(self) -> None:
         for page in self.storing:
             if self.happens(0.1):
-                self.pager.store_failed(page)
+                if self.pager.store_failed(page) == 1:
+                    self.pager.done(page)
             elif self.pager.stored(page) == 1:
                 self.resident.remove(page)
                 self.evicted.append(page)
@@ -101,7 +102,7 @@ class Driver:
             if command.op == "DISCARD":
                 self.pager.done(page)
                 self.resident.discard(page)
-            elif command.op == "EVICT":
+            elif command.op in ("EVICT", "CLEAN"):
                 self.pager.done(page)
                 self.storing.append(page)
 

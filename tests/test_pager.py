@@ -30,10 +30,10 @@ def bring(pager: Pager, *pages: int, write: bool = False) -> None:
 
 def carry_out(pager: Pager, commands: list[Any], store: bool = True) -> None:
     for c in commands:
-        if c.op in ("EVICT", "MARK_IDLE", "ALLOW_WRITE", "DISCARD"):
+        if c.op in ("EVICT", "CLEAN", "MARK_IDLE", "ALLOW_WRITE", "DISCARD"):
             pager.done(c.page)
     for c in commands:
-        if c.op == "EVICT" and store:
+        if c.op in ("EVICT", "CLEAN") and store:
             pager.stored(c.page)
 
 
@@ -169,6 +169,66 @@ class TestCleanAndDirty:
         assert ops(pager.fault(0, True)) == [("RETRY", 0)]
 
 
+class TestFlushInPlace:
+    """A page that is changed and mapped, under exact dirty tracking."""
+
+    def flushed(self) -> Pager:
+        pager = make(evict="fifo")
+        bring(pager, 0, write=True)
+        assert pager.flush(0) == [("CLEAN", 0, lib.EDM_F_DIRTY)]
+        return pager
+
+    def test_it_waits_for_the_copy_only(self) -> None:
+        pager = self.flushed()
+        assert ops(pager.fault(0, True)) == [("WAIT", 0)]
+        pager.done(0)
+        assert ops(pager.fault(0, False)) == [("RETRY", 0)]
+        assert ops(pager.fault(0, True)) == [("ALLOW_WRITE", 0)]
+        assert pager.stored(0) == 0  # before that write was allowed
+        pager.done(0)
+        assert pager.word(0) & 0x7F == lib.EDM_RESIDENT | lib.EDM_DIRTY | lib.EDM_COPY
+        assert ops(pager.flush(0)) == [("CLEAN", 0)]
+
+    @pytest.mark.parametrize("write", [False, True])
+    def test_a_page_the_store_refused_is_dirty_and_can_be_written(self, write: bool) -> None:
+        pager = self.flushed()
+        pager.done(0)
+        if write:
+            assert ops(pager.fault(0, True)) == [("ALLOW_WRITE", 0)]
+            pager.done(0)
+        assert pager.store_failed(0) == (0 if write else 1)
+        if not write:
+            assert ops(pager.fault(0, True)) == [("WAIT", 0)]
+            pager.done(0)
+        assert pager.word(0) & 0x7F == lib.EDM_RESIDENT | lib.EDM_DIRTY
+        assert ops(pager.fault(0, True)) == [("RETRY", 0)]
+
+    def test_nobody_takes_it_before_it_is_stored(self) -> None:
+        pager = self.flushed()
+        pager.done(0)
+        for ask in (pager.recall, pager.discard, pager.flush):
+            assert ops(ask(0)) == [("WAIT", 0)]
+        pager.resize(0, 1, 1)
+        assert pager.reclaim() == ("FAIL", [])
+        pager.stored(0)
+        assert pager.flush(0) == [] and reclaim(pager) == [0] and pager.state(0) == "REMOTE"
+
+    def test_a_write_told_of_late_does_not_make_it_dirty(self) -> None:
+        """Its next write would be answered with RETRY for ever: it is protected."""
+        pager = self.flushed()
+        pager.done(0)
+        pager.touched(0, True)
+        assert ops(pager.fault(0, True)) == [("ALLOW_WRITE", 0)]
+
+    def test_an_answer_before_the_copy_aborts(self) -> None:
+        code = (
+            "from edm_policy import *; p = Pager(PolicyConfig(pages=4, limit=2)); p.fault(1, True);"
+            "p.installed(1); p.flush(1); p.stored(1)"
+        )
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert child.returncode < 0 and "page 1 may not go from RESIDENT" in child.stderr
+
+
 class TestHeldPages:
     def test_a_touch_reported_late_does_not_bring_back_a_page_being_taken_away(self) -> None:
         pager = make(limit=2, high=2, low=0, evict="lpet", observe="idle")
@@ -191,7 +251,7 @@ class TestHeldPages:
     def test_an_answer_holds_512_commands_and_no_more(self) -> None:
         pager = make(pages=900, limit=900, high=900, low=0, evict="lpet", observe="idle", batch=256)
         bring(pager, *range(600))
-        carry_out(pager, pager.flush(599) or pager.recall(599), store=False)
+        carry_out(pager, pager.recall(599), store=False)
         assert pager.store_failed(599) == 2  # IDLE, and the newest: met after 599 marks
         _, commands = pager.reclaim()
         assert len(commands) == 511

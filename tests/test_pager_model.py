@@ -96,10 +96,10 @@ class PagerMachine(RuleBasedStateMachine):
         waiting = sorted(self.world.carrying)
         self.world.done(waiting[some % len(waiting)])
 
-    @precondition(lambda self: self.world.leaving.keys() - self.world.carrying.keys())
+    @precondition(lambda self: self.world.storing)
     @rule(some=some, fails=st.integers(0, 3))
     def end_store(self, some: int, fails: int) -> None:
-        waiting = sorted(self.world.leaving.keys() - self.world.carrying.keys())
+        waiting = self.world.storing
         end = self.world.stored if fails else self.world.store_failed
         end(waiting[some % len(waiting)])
 

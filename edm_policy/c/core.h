@@ -89,7 +89,12 @@ EDM_INLINE void edm_move(edm_pager *p, uint32_t page, unsigned to) {
 EDM_INLINE int edm_takeable(const edm_pager *p, uint32_t page) {
     uint16_t w = p->word[page];
     unsigned s = w & EDM_STATE_MASK;
-    return (s == EDM_RESIDENT || s == EDM_IDLE) && !(w & EDM_HELD);
+    return (s == EDM_RESIDENT || s == EDM_IDLE) && !(w & (EDM_HELD | EDM_PENDING));
+}
+
+/* A flush in place is under way: a copy of the page is being made, or stored. */
+EDM_INLINE int edm_cleaning(uint16_t w) {
+    return (w & (EDM_STATE_MASK | EDM_PENDING)) == (EDM_RESIDENT | EDM_PENDING);
 }
 
 /* Is the page in the evictor's hands: given to it, and not given back? PENDING: a rescue or a

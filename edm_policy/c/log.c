@@ -55,7 +55,9 @@ static int possible(const edm_pager *p, const edm_rec *r) {
     case EDM_EV_FETCH_FAILED: return s == EDM_FETCHING;
     case EDM_EV_DONE: return held;
     case EDM_EV_STORED:
-    case EDM_EV_STORE_FAILED: return s == EDM_LEAVING || held;
+    case EDM_EV_STORE_FAILED:
+        if (edm_cleaning(p->word[r->page])) return !held || (p->word[r->page] & EDM_DIRTY);
+        return s == EDM_LEAVING || held;
     default: return 1;
     }
 }

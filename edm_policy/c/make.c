@@ -195,7 +195,7 @@ static int word_ok(const edm_pager *p, uint16_t w) {
     switch (w & EDM_STATE_MASK) {
     case EDM_NEW: return !(w & (EDM_DIRTY | EDM_COPY | EDM_PREFETCHED));
     case EDM_REMOTE: return (w & EDM_COPY) && !(w & (EDM_DIRTY | EDM_PREFETCHED));
-    case EDM_RESIDENT: return !(w & EDM_PENDING) && (!p->dirty_always || (w & EDM_DIRTY));
+    case EDM_RESIDENT: return !p->dirty_always || (w & (EDM_DIRTY | EDM_PENDING)) == EDM_DIRTY;
     case EDM_IDLE: return !(w & EDM_PENDING);
     case EDM_POISONED: return !(w & (EDM_DIRTY | EDM_PENDING | EDM_PREFETCHED));
     default: return 1;

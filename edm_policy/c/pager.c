@@ -258,7 +258,7 @@ void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
     p->stats.prefetch_mark_hits += s == EDM_IDLE && (w & EDM_PREFETCHED);
     if (in_lists) edm_see_use(p, p->ev, page);
     else p->ev->keep(p, page);
-    if (write || p->dirty_always) set(p, page, EDM_DIRTY);
+    if ((write && s != EDM_RESIDENT) || p->dirty_always) set(p, page, EDM_DIRTY);
 }
 
 /* ---- reclaim ---- */
@@ -336,9 +336,22 @@ int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick) {
 
 int edm_placeable(const edm_pager *p, uint32_t page) { return (p->word[page] & EDM_DIRTY) != 0; }
 
+/* The store has the copy, or refused it. A page that is written again is dirty already: it is HELD then, until that is
+ * allowed, or writable. */
+static void end_cleaning(edm_pager *p, uint32_t page, uint16_t w) {
+    expect(p, page, (w & EDM_DIRTY) || !(w & EDM_HELD)); /* the copy was made */
+    clear(p, page, EDM_PENDING);
+}
+
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_STORED, 0);
     uint16_t w = p->word[page];
+    if (edm_cleaning(w)) {
+        end_cleaning(p, page, w);
+        set(p, page, EDM_COPY);
+        p->stats.writebacks++;
+        return 0;
+    }
     if ((w & EDM_STATE_MASK) != EDM_LEAVING) { /* rescued meanwhile */
         expect(p, page, w & EDM_HELD);
         clear(p, page, EDM_HELD);
@@ -368,6 +381,12 @@ int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now) {
     begin(p, page, now, NULL, EDM_EV_STORE_FAILED, 0);
     uint16_t w = p->word[page];
     p->stats.store_errors++;
+    if (edm_cleaning(w)) {
+        end_cleaning(p, page, w);
+        if (w & EDM_DIRTY) return 0;
+        set(p, page, EDM_DIRTY | EDM_HELD);
+        return 1;
+    }
     if ((w & EDM_STATE_MASK) != EDM_LEAVING) {
         expect(p, page, w & EDM_HELD);
         clear(p, page, EDM_HELD);
@@ -385,7 +404,7 @@ void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_DISCARD, 0);
     uint16_t w = p->word[page];
     unsigned s = w & EDM_STATE_MASK;
-    if (s == EDM_FETCHING || s == EDM_LEAVING || (w & EDM_HELD)) {
+    if (s == EDM_FETCHING || s == EDM_LEAVING || (w & EDM_HELD) || edm_cleaning(w)) {
         emit(p, EDM_WAIT, page, 0);
     } else if (s != EDM_NEW) {
         if (s == EDM_RESIDENT || s == EDM_IDLE) p->ev->remove(p, page);
@@ -418,7 +437,16 @@ void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
 
 void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_FLUSH, 0);
-    if (p->word[page] & EDM_DIRTY) take_out(p, page, EDM_F_KEEP);
+    uint16_t w = p->word[page];
+    if (edm_cleaning(w)) { /* clean or not, its bytes are not in the store yet */
+        emit(p, EDM_WAIT, page, 0);
+    } else if ((w & (EDM_STATE_MASK | EDM_DIRTY | EDM_HELD)) == (EDM_RESIDENT | EDM_DIRTY) && !p->dirty_always) {
+        clear(p, page, EDM_DIRTY);
+        set(p, page, EDM_HELD | EDM_PENDING);
+        emit(p, EDM_CLEAN, page, EDM_F_DIRTY);
+    } else if (w & EDM_DIRTY) {
+        take_out(p, page, EDM_F_KEEP);
+    }
     p->out = NULL;
 }
 

@@ -17,6 +17,7 @@
  *     RESIDENT, IDLE --chosen--> LEAVING --stored, or clean--> REMOTE
  *     LEAVING --clean and never stored--> NEW      LEAVING --store failed, flushed--> IDLE
  *     FETCHING --failed--> POISONED                anything at rest --discard--> NEW
+ *     RESIDENT, dirty --flushed--> RESIDENT, clean (dirty always: by LEAVING, see above)
  *
  * The table of allowed transitions is in pager.c; one that is not in it aborts, in
  * release builds too.
@@ -32,10 +33,17 @@
  *
  * HELD. A command that takes the driver time to carry out leaves its page HELD
  * until the driver calls edm_done(): MARK_IDLE, EVICT (until the page is out of the
- * program's sight), ALLOW_WRITE, DISCARD. A fault on a HELD or FETCHING page is
+ * program's sight), CLEAN, ALLOW_WRITE, DISCARD. A fault on a HELD or FETCHING page is
  * answered with WAIT. That closes the race of a stale fault against an eviction. A page
  * rescued while it is being written back is HELD too, until edm_stored() or
  * edm_store_failed(): those come after the edm_done() of their EVICT, never before.
+ *
+ * CLEAN, a flush in place (exact dirty tracking). A changed page that is mapped stays so: it is
+ * write-protected, a copy of it is stored. It counts as clean from the command on, is HELD until the copy
+ * is made (edm_done()), and PENDING until that is stored: it cannot be chosen, and a recall, a
+ * discard or another flush of it waits. A write after edm_done() asks as any first write does, and makes
+ * the page dirty again; the store's copy is a stale one then. If storing fails the page is dirty, and
+ * the driver must let it be written again: a write to it would ask nobody.
  */
 #ifndef EDM_PAGER_H
 #define EDM_PAGER_H
@@ -61,7 +69,7 @@ enum edm_word {
     EDM_DIRTY = 0x0008,      /* content differs from the store's */
     EDM_COPY = 0x0010,       /* the store has been given this page (stale if DIRTY) */
     EDM_HELD = 0x0020,       /* a driver is carrying out a command on it */
-    EDM_PENDING = 0x0040,    /* NEW, REMOTE: its miss was announced; LEAVING: a flush */
+    EDM_PENDING = 0x0040,    /* NEW, REMOTE: its miss was announced; LEAVING: a flush; RESIDENT: the same, in place */
     EDM_PREFETCHED = 0x0080, /* came by prefetch and was not seen used yet */
     EDM_REF = 0x0100,        /* evictor: seen used since it was last looked at */
     EDM_OWN_SHIFT = 9        /* evictor: seven bits of its own */
@@ -95,12 +103,14 @@ enum edm_op { /* commands */
     EDM_EVICT,         /* take out of the program's sight, edm_done(); write back if flag DIRTY;
                           then edm_stored() or edm_store_failed(); free the frame if edm_stored() says 1 */
     EDM_DISCARD,       /* drop frames, the stash's and the store's copy; then edm_done() */
-    EDM_STATUS         /* log only: what edm_reclaim() returned, in `flags` */
+    EDM_STATUS,        /* log only: what edm_reclaim() returned, in `flags` */
+    EDM_CLEAN          /* a flush in place: write-protect, copy into the stash, edm_done(); store the copy; then edm_stored()
+                          or edm_store_failed(). The copy's frame is free then */
 };
 
 enum edm_cmd_flag {
     EDM_F_WRITE = 1,    /* FETCH, ZERO_FILL, RESCUE: install writable (the page is dirty) */
-    EDM_F_DIRTY = 2,    /* EVICT: must be written back first */
+    EDM_F_DIRTY = 2,    /* EVICT: must be written back first. CLEAN: always */
     EDM_F_LEAVING = 4,  /* RESCUE of a page that is being written back */
     EDM_F_KEEP = 8,     /* EVICT: a flush; the page stays in the stash afterwards */
     EDM_F_IDLE = 16,    /* EVICT, DISCARD: the page is in the stash already. PREFETCH: it goes there */
@@ -189,7 +199,8 @@ void edm_fault(edm_pager *p, uint32_t page, int write, uint64_t now, edm_cmds *o
 void edm_installed(edm_pager *p, uint32_t page, uint64_t now);
 void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 /* An access the driver learned of. Ignored for a page outside the LSPT, in FETCHING, or being taken
- * out of sight (IDLE or LEAVING, and HELD): whoever touches that one faults. */
+ * out of sight (IDLE or LEAVING, and HELD): whoever touches that one faults. A write to a mapped page that is clean
+ * cannot be: it asks. One reported of such a page came before a flush, which has it. */
 void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now);
 int edm_reclaim(edm_pager *p, uint32_t max, uint64_t now, edm_cmds *out); /* edm_reclaim_status */
 void edm_done(edm_pager *p, uint32_t page, uint64_t now);
@@ -200,12 +211,13 @@ int edm_droppable(const edm_pager *p, uint32_t page, int op, int quick);
  * leaves. Zeros that were only read are clean and in no store: they are never put. */
 int edm_placeable(const edm_pager *p, uint32_t page);
 int edm_stored(edm_pager *p, uint32_t page, uint64_t now);     /* 1: gone, drop the frame in the stash.
-    0: rescued meanwhile: drop it too, but not before the rescue has copied it (edm_installed).
+    0: rescued meanwhile: drop it too, but not before the rescue has copied it (edm_installed). Or CLEAN: drop it.
     2: flushed, keep the frame in the stash */
-int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now); /* 2: keep the frame. 0: was rescued, drop it */
+int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now); /* 2: keep the frame. 0: was rescued, or CLEAN: drop it.
+    1: CLEAN, and not written since: drop it, lift the write-protection, then edm_done() */
 void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 void edm_recall(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out); /* evict this very page */
-void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);  /* write back, stay in the stash */
+void edm_flush(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);  /* write back, stay: where it is (CLEAN), or in the stash */
 /* The program will want this page: a PREFETCH if it is REMOTE, or RECLAIM where there is no room for it. */
 void edm_willneed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 /* Accesses to pages[first, first + n) will be random (no prefetching for faults there), or (0) no

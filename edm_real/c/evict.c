@@ -23,7 +23,7 @@
 enum { REFUSED_NS = 5000000, STEP = 8 };
 
 /* Where the bytes of sorted pages[0..n) go: to the store, where they shall and it has a place for them, or to buffers. */
-static void find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint32_t n) {
+void edm_find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint32_t n) {
     uint32_t buffers[EDM_CMDS_MAX], wanted = 0, next = 0;
     for (uint32_t i = 0; i < n; i++) {
         int may = r->store->ops->place && r->buffer_of[pages[i]] == EDM_IN_STORE;
@@ -43,7 +43,7 @@ static void find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint
 }
 
 /* What went straight to the store is as if it were put. */
-static void note_placed(edm_region *r, const uint32_t *pages, uint32_t n) {
+void edm_note_placed(edm_region *r, const uint32_t *pages, uint32_t n) {
     uint32_t placed = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (r->buffer_of[pages[i]] != EDM_IN_STORE) continue;
@@ -74,10 +74,10 @@ static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     surplus_n = n + dropped ? edm_buffers_surplus(r, surplus, 1) : 0;
     edm_lock_give(&r->lock);
     edm_sort(pages, n);
-    find_places(r, pages, to, n);
+    edm_find_places(r, pages, to, n);
     mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
     edm_unmap(r, pages, to, n, clean, dropped, surplus, surplus_n);
-    note_placed(r, pages, n);
+    edm_note_placed(r, pages, n);
     if (surplus_n) {
         edm_lock_take(&r->lock);
         edm_buffers_drained(r, surplus, surplus_n);
@@ -93,7 +93,7 @@ static void raise_all(edm_region *r, const edm_cmd *c, uint32_t n) {
     for (; buckets; buckets &= buckets - 1) edm_event_raise(&r->bucket[__builtin_ctzll(buckets)]);
 }
 
-/* The pages are out of the program's sight. What is still to be stored comes to the front of c; how many. */
+/* The pages are out of the program's sight, or copied. What is still to be stored comes to the front of c; how many. */
 static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
     uint32_t dirty[EDM_CMDS_MAX], kept = 0, surplus[EDM_DRAIN], surplus_n;
     uint64_t mark = edm_span_begin(r);
@@ -101,7 +101,7 @@ static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
     for (uint32_t i = 0; i < n; edm_lock_pass(&r->lock), i++) {
         uint64_t now = edm_event_now(r);
         edm_done(r->pager, c[i].page, now);
-        if (c[i].op != EDM_EVICT) continue;
+        if (c[i].op == EDM_MARK_IDLE) continue;
         if (r->lockstep || ((c[i].flags & EDM_F_DIRTY) && r->buffer_of[c[i].page] != EDM_IN_STORE)) {
             dirty[kept++] = i;
         } else { /* clean, or stored: under one hold of the lock, nobody sees it LEAVING without a buffer */
@@ -157,18 +157,21 @@ static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
     if (EDM_UNLIKELY(since != before)) r->full_since_ns = since;
 }
 
-static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
+static void tell_stored(edm_region *r, edm_cmd *c, uint32_t n) {
     uint32_t surplus[EDM_DRAIN], surplus_n;
     uint64_t mark = edm_span_begin(r);
     edm_lock_take(&r->lock);
     for (uint32_t i = 0; i < n; edm_lock_pass(&r->lock), i++) {
         uint64_t now = edm_event_now(r);
-        int buffer = c[i].op ? edm_stored(r->pager, c[i].page, now) : edm_store_failed(r->pager, c[i].page, now);
+        int failed = !c[i].op, buffer = failed ? edm_store_failed(r->pager, c[i].page, now) : edm_stored(r->pager, c[i].page, now);
+        if (EDM_UNLIKELY(failed && buffer == 1)) c[i].op = EDM_ALLOW_WRITE;
         /* A rescuer that is still copying from it gives it back instead: see conclude(). */
         if (buffer != 2 && edm_page_state(r->pager, c[i].page) != EDM_FETCHING) edm_buffer_give(r, c[i].page);
     }
     surplus_n = edm_buffers_surplus(r, surplus, 0);
     edm_lock_give(&r->lock);
+    for (uint32_t i = 0; i < n; i++)
+        if (EDM_UNLIKELY(c[i].op == EDM_ALLOW_WRITE)) edm_allow_write(r, c[i].page);
     raise_all(r, c, n);
     edm_event_raise(&r->room);
     mark = edm_span_n(r, EDM_SPAN_STORED, n, mark);
@@ -177,7 +180,7 @@ static void tell_stored(edm_region *r, const edm_cmd *c, uint32_t n) {
 }
 
 /* Pages whose bytes are in their buffers go to the store, EDM_PUT at a time. */
-static void store_all(edm_region *r, edm_cmd *c, uint32_t n) {
+void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n) {
     n = tell_done(r, c, n);
     for (uint32_t i = 0, part; i < n; i += part) {
         part = n - i < EDM_PUT || r->lockstep ? n - i : EDM_PUT;
@@ -203,9 +206,9 @@ static uint32_t idle_first(edm_cmds *cmds) {
  * interrupts the threads that fault. In lockstep all in the order they were chosen. */
 void edm_carry_out(edm_region *r, edm_cmds *cmds) {
     uint32_t front = r->lockstep ? 0 : idle_first(cmds);
-    if (front) store_all(r, cmds->c, front);
+    if (front) edm_store_all(r, cmds->c, front);
     take_out(r, cmds->c + front, cmds->n - front);
-    store_all(r, cmds->c + front, cmds->n - front);
+    edm_store_all(r, cmds->c + front, cmds->n - front);
 }
 
 static uint32_t evictions_in(const edm_cmd *c, uint32_t n) {

@@ -230,7 +230,7 @@ static int make_room(edm_region *r, uint32_t ticket, uint64_t *give_up) {
     return now < *give_up && !edm_is_full(r, waited) ? 0 : -ENOMEM;
 }
 
-static int allow_write(edm_region *r, uint32_t page) {
+int edm_allow_write(edm_region *r, uint32_t page) {
     uint64_t mark = edm_span_begin(r);
     edm_uffd_protect(r->uffd, edm_at(r, page), r->page_size, 0, 0);
     mark = edm_span(r, EDM_SPAN_PROTECT, mark);
@@ -255,7 +255,7 @@ static int carry_out(edm_region *r, const edm_cmds *cmds) {
                 : copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE, EDM_SPAN_RESCUE);
         error = conclude(r, c.page, error, EDM_SPARE_UNLESS_HELD);
         break;
-    case EDM_ALLOW_WRITE: error = allow_write(r, c.page); break;
+    case EDM_ALLOW_WRITE: error = edm_allow_write(r, c.page); break;
     case EDM_POISON: error = -EFAULT; break;
     default: break; /* RETRY: it came meanwhile. WAIT: the caller's */
     }

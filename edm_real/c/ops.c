@@ -39,7 +39,7 @@ static int ask(edm_region *r, edm_event_fn event, uint32_t *page, uint32_t end, 
     int wait = 0;
     cmds->n = 0;
     edm_lock_take(&r->lock);
-    for (; *page < end && cmds->n < EDM_CMDS_MAX / 2 && !wait; *page += !wait) {
+    for (; *page < end && cmds->n < EDM_CMDS_MAX / 2 && !wait; edm_lock_pass(&r->lock), *page += !wait) {
         event(r->pager, *page, edm_event_now(r), &one);
         if (!one.n) continue;
         wait = one.c[0].op == EDM_WAIT;
@@ -77,19 +77,19 @@ static int left_dirty(edm_region *r, uint32_t first, uint32_t n) {
 }
 
 /* Write-backs on the pages' way; -EIO: one of them failed, and pages of these are still dirty. */
-static int each_stored(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n) {
+static int each_stored(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n, void (*act)(edm_region *, edm_cmds *)) {
     uint64_t failed = r->count.failed_writebacks;
-    int error = each(r, event, first, n, edm_carry_out);
+    int error = each(r, event, first, n, act);
     if (!error && r->count.failed_writebacks != failed && left_dirty(r, first, n)) error = -EIO;
     return error;
 }
 
 int edm_region_flush(edm_region *r, uint32_t first, uint32_t n) {
-    int error = each_stored(r, edm_flush, first, n);
+    int error = each_stored(r, edm_flush, first, n, edm_flush_out);
     return error ? error : r->store->ops->sync(r->store, edm_now_ns() + r->deadline_ns);
 }
 
-int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) { return each_stored(r, edm_recall, first, n); }
+int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) { return each_stored(r, edm_recall, first, n, edm_carry_out); }
 
 static void drop(edm_region *r, edm_cmds *cmds) {
     edm_store_io io[EDM_CMDS_MAX / 2];
@@ -208,8 +208,9 @@ static int buffers_add_up(const edm_region *r) {
     const struct edm_stash *s = &r->stash;
     uint32_t used = 0;
     for (uint32_t page = 0; page < r->pages; page++) {
-        int state = edm_page_state(r->pager, page);
-        used += (state == EDM_IDLE || state == EDM_LEAVING) && r->buffer_of[page] != EDM_IN_STORE;
+        uint32_t word = edm_page_word(r->pager, page), state = word & EDM_STATE_MASK;
+        int has = state == EDM_IDLE || state == EDM_LEAVING || (state == EDM_RESIDENT && (word & EDM_PENDING));
+        used += has && r->buffer_of[page] != EDM_IN_STORE;
     }
     return used + s->warm_n + s->cold_n == s->fresh;
 }

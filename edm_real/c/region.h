@@ -3,7 +3,8 @@
  * Who may touch what. The pager and all fields marked (lock) are guarded by `lock`, which is
  * held for a decision only, never over an ioctl, a copy or a store call. Page P's bytes, and
  * its buffer in the stash, belong to the thread that carries out a command on P: the fetcher
- * while it is FETCHING, the evictor while it is HELD or LEAVING (a rescuer then only reads).
+ * while it is FETCHING, the evictor while it is HELD or LEAVING (a rescuer then only reads). A mapped page
+ * has a buffer while a copy of it is being stored (PENDING): that is the flusher's.
  * A page that is IDLE or LEAVING, and not HELD, is in its buffer; a RESIDENT one is mapped.
  */
 #ifndef EDM_REGION_H
@@ -133,6 +134,7 @@ static inline void edm_ring_lpet(edm_region *r) {
 
 /* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
 int edm_region_fault(edm_region *r, uint32_t page, int write);
+int edm_allow_write(edm_region *r, uint32_t page); /* lifts the protection, edm_done(); 0 */
 
 /* Carries the PREFETCH commands among c[0..n) out, in batches. fault.c */
 void edm_prefetch_out(edm_region *r, const edm_cmd *c, uint32_t n);
@@ -143,11 +145,20 @@ void edm_prefetch_out(edm_region *r, const edm_cmd *c, uint32_t n);
 int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands);
 /* Carries out commands MARK_IDLE and EVICT that were got from the pager. */
 void edm_carry_out(edm_region *r, edm_cmds *cmds);
+/* Parts of that. Where the bytes of sorted pages[0..n) go: to the store, where they shall (buffer_of is EDM_IN_STORE) and it
+ * has a place for them, or to buffers. What went to the store is as if it were put. Pages out of sight, or copied, are told as
+ * done, written to the store from their buffers, and told as stored. */
+void edm_find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint32_t n);
+void edm_note_placed(edm_region *r, const uint32_t *pages, uint32_t n);
+void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n);
 int edm_reclaim_to_ok(edm_region *r); /* -ENOMEM: the store refused pages until the deadline */
 void edm_refused_nap(void);           /* a store that refuses pages is not asked again at once */
 /* The store has been full for so long that who has waited for room for waited_ns need not go on: see full_ns. */
 int edm_is_full(const edm_region *r, uint64_t waited_ns);
 void *edm_lpet_main(void *region);
+
+/* flush.c: carries out commands CLEAN and EVICT that were got from the pager, sorted by page. */
+void edm_flush_out(edm_region *r, edm_cmds *cmds);
 
 /* buffers.c */
 uint32_t edm_buffer_take(edm_region *r);                       /* (lock) */
@@ -167,6 +178,8 @@ void edm_scratch_give(edm_region *r, uint32_t which);
  * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, clean and free sorted. */
 void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
                const uint32_t *free, uint32_t f);
+/* The bytes of write-protected pages[i], sorted, go to to[i], their checksums to stashed_sum; the pages stay. */
+void edm_copy_out(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n);
 void edm_pipes_open(edm_region *r);
 void edm_pipes_close(edm_region *r);
 

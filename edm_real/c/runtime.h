@@ -20,10 +20,11 @@ enum edm_hook_point { /* where a test may stop a thread */
     EDM_AT_FETCH = 1,    /* FETCHING, before the store is asked */
     EDM_AT_INSTALL,      /* bytes at hand, before they are installed */
     EDM_AT_INSTALLED,    /* installed, before the pager is told */
-    EDM_AT_UNMAP,        /* chosen and HELD, before it is unmapped */
-    EDM_AT_STORE,        /* in the stash and LEAVING, before the store is given it */
+    EDM_AT_UNMAP,        /* chosen and HELD, before it is unmapped, or write-protected */
+    EDM_AT_STORE,        /* in the stash and LEAVING, or copied there, before the store is given it */
     EDM_AT_STORED,       /* the store has it, before the pager is told */
-    EDM_AT_WAIT          /* a fault is about to wait for another thread */
+    EDM_AT_WAIT,         /* a fault is about to wait for another thread */
+    EDM_AT_PROTECTED     /* by a flush: write-protected and HELD, before it is copied */
 };
 typedef void (*edm_hook_fn)(void *ctx, int point, uint32_t page);
 

@@ -106,12 +106,16 @@ static uint32_t fill_pipe(edm_region *r, struct edm_pipe *p, const uint32_t *pag
     return (uint32_t)((size_t)taken >> r->shift);
 }
 
+static void copy_protected(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) memcpy(to[i], edm_at(r, pages[i]), r->page_size);
+    sum_pages(r, pages, to, n);
+}
+
 static void by_protection(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
     struct iovec run[EDM_CMDS_MAX];
     uint32_t runs = edm_runs(r, r->memory, pages, n, run);
     for (uint32_t i = 0; i < runs; i++) edm_uffd_protect(r->uffd, run[i].iov_base, run[i].iov_len, 1, 0);
-    for (uint32_t i = 0; i < n; i++) memcpy(to[i], edm_at(r, pages[i]), r->page_size);
-    sum_pages(r, pages, to, n);
+    copy_protected(r, pages, to, n);
     edm_forget(r, pages, n, NULL, 0);
 }
 
@@ -130,14 +134,14 @@ static void forget_with(edm_region *r, const uint32_t *pages, uint32_t n, struct
     *with = (struct riders){0};
 }
 
-/* The next pages through one pipe, or two, in one call that unmaps them. How many; 0: refused, errno says why. */
+/* The next pages through one pipe, or two, in one call that unmaps them (with NULL: they stay mapped). How many; 0: refused, errno says why. */
 static uint32_t through_pipes(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, struct riders *with) {
     struct edm_pipe *p = take_pipe(r), *more = NULL;
     uint32_t first = p->fd[1] < 0 ? (errno = EBADF, 0) : fill_pipe(r, p, pages, n), second = 0;
     if (first && first < n) more = try_pipe(r);
     if (more && more->fd[1] >= 0) second = fill_pipe(r, more, pages + first, n - first);
     if (first) {
-        forget_with(r, pages, first + second, with);
+        if (with) forget_with(r, pages, first + second, with);
         take_in(r, p->fd[0], pages, to, first);
     }
     edm_lock_give(&p->lock);
@@ -171,4 +175,13 @@ void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_
     }
     if (with.clean_n + with.free_n) forget_with(r, NULL, 0, &with);
     if (done < n) by_protection(r, pages + done, to + done, n - done);
+}
+
+void edm_copy_out(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+    uint32_t done = 0;
+    if (r->splices) {
+        done = by_pipe(r, pages, to, n, NULL);
+        if (done < n) r->splices = 0;
+    }
+    if (done < n) copy_protected(r, pages + done, to + done, n - done);
 }

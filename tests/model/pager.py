@@ -21,7 +21,8 @@ class Page:
     dirty: bool = False
     copy: bool = False
     held: bool = False
-    pending: bool = False  # NEW, REMOTE: announced; FETCHING, LEAVING: its place is kept
+    pending: bool = False  # NEW, REMOTE: announced; FETCHING, LEAVING: its place is kept;
+    # RESIDENT: a copy of it is on its way to the store
     prefetched: bool = False
 
 
@@ -67,7 +68,11 @@ class Model:
         return max(0, self.high_now - (self.high - self.low))
 
     def takeable(self, n: int) -> bool:
-        return self.pages[n].state in ("RESIDENT", "IDLE") and not self.pages[n].held
+        page = self.pages[n]
+        return page.state in ("RESIDENT", "IDLE") and not page.held and not page.pending
+
+    def cleaning(self, n: int) -> bool:
+        return self.pages[n].state == "RESIDENT" and self.pages[n].pending
 
     def used(self, n: int) -> int:
         """Was it used since it was last looked at? Asking is the next look."""
@@ -238,6 +243,7 @@ class Model:
 
     def touched(self, n: int, write: bool) -> None:
         page = self.pages[n]
+        write = write and page.state != "RESIDENT"  # an old one: it would have asked
         if page.state == "LEAVING" and not page.held:
             has_place, page.pending, page.held = page.pending, False, True
             page.state = "RESIDENT"
@@ -304,6 +310,10 @@ class Model:
 
     def stored(self, n: int) -> int:
         page = self.pages[n]
+        if self.cleaning(n):
+            page.pending, page.copy = False, True
+            self.stats["writebacks"] += 1
+            return 0
         if page.state != "LEAVING":
             page.held = False
             page.copy = page.copy or page.dirty or page.state == "POISONED"
@@ -321,6 +331,12 @@ class Model:
     def store_failed(self, n: int) -> int:
         page = self.pages[n]
         self.stats["store_errors"] += 1
+        if self.cleaning(n):
+            page.pending = False
+            if page.dirty:
+                return 0
+            page.dirty = page.held = True
+            return 1
         if page.state != "LEAVING":
             page.held = False
             return 0
@@ -332,7 +348,7 @@ class Model:
 
     def discard(self, n: int) -> list[tuple[str, int, int]]:
         page = self.pages[n]
-        if page.held or page.state in ("FETCHING", "LEAVING"):
+        if page.held or page.state in ("FETCHING", "LEAVING") or self.cleaning(n):
             self.say("WAIT", n)
         elif page.state != "NEW":
             if page.state in ("RESIDENT", "IDLE"):
@@ -353,8 +369,12 @@ class Model:
         return self.answer()
 
     def flush(self, n: int) -> list[tuple[str, int, int]]:
-        if self.pages[n].dirty:
-            if self.takeable(n):
+        page = self.pages[n]
+        if page.dirty or self.cleaning(n):
+            if self.takeable(n) and page.state == "RESIDENT" and not self.always:
+                page.dirty, page.held, page.pending = False, True, True
+                self.say("CLEAN", n, DIRTY)
+            elif self.takeable(n):
                 self.send_away(n, KEEP)
             else:
                 self.say("WAIT", n)

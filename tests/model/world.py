@@ -72,6 +72,7 @@ class World:
         self.installing: dict[int, int] = {}  # page: flags of its command
         self.carrying: dict[int, str] = {}  # held page: the command that edm_done() will end
         self.leaving: dict[int, tuple[bool, int]] = {}  # page: to be written?, what
+        self.cleaning: dict[int, int] = {}  # page that stays mapped: the copy that is being stored
         self.writes = 0
         self.limit = config.limit
         self.ops: Counter[str] = Counter()  # commands taken on, and "stored 0|1|2", "failed"
@@ -101,11 +102,17 @@ class World:
                 self.installing[page] = flags
             elif op == "EVICT":
                 assert page not in self.carrying and page not in self.leaving
+                assert page not in self.cleaning
                 assert bool(flags & IDLE) == (not self.visible[page])
                 self.carrying[page] = op
                 self.leaving[page] = (bool(flags & DIRTY), TORN)
+            elif op == "CLEAN":
+                assert page not in self.carrying and page not in self.cleaning
+                assert flags == DIRTY and self.visible[page]
+                self.carrying[page] = op
             elif op in ("MARK_IDLE", "ALLOW_WRITE", "DISCARD"):
                 assert page not in self.carrying
+                assert op == "ALLOW_WRITE" or page not in self.cleaning
                 self.carrying[page] = op
                 if op == "DISCARD":
                     assert flags & COPY or self.store.get(page, TORN) == TORN
@@ -143,12 +150,12 @@ class World:
             self.both("touched", page, write)
             assert self.pager.state(page) == state
         elif state in ("RESIDENT", "IDLE", "LEAVING"):
-            if state == "RESIDENT" and write and not self.writable[page]:
-                return  # it cannot have been written
+            new = write and (state != "RESIDENT" or self.writable[page])  # or told of late
             self.both("touched", page, write)
-            self.visible[page] = True
-            self.writable[page] = bool(self.pager.word(page) & lib.EDM_DIRTY)
-            if write:
+            if state != "RESIDENT":
+                self.visible[page] = True
+                self.writable[page] = bool(self.pager.word(page) & lib.EDM_DIRTY)
+            if new:
                 self.writes += 1
                 self.truth[page] = self.writes
         else:
@@ -193,8 +200,11 @@ class World:
 
     def done(self, page: int) -> None:
         op = self.carrying.pop(page)
-        if op == "ALLOW_WRITE":
+        if op in ("ALLOW_WRITE", "LIFT"):
             self.writable[page] = True
+        elif op == "CLEAN":
+            self.writable[page] = False
+            self.cleaning[page] = self.truth[page]
         else:
             self.visible[page] = self.writable[page] = False
         if op == "DISCARD":
@@ -206,7 +216,17 @@ class World:
         self.both("done", page)
         self.check()
 
+    @property
+    def storing(self) -> list[int]:
+        """Pages whose bytes are on their way to the store."""
+        return sorted((self.leaving.keys() - self.carrying.keys()) | self.cleaning.keys())
+
     def stored(self, page: int) -> None:
+        if page in self.cleaning:
+            self.store[page] = self.cleaning.pop(page)
+            assert self.both("stored", page) == 0
+            self.ops["cleaned"] += 1
+            return self.check()
         write_back, content = self.leaving.pop(page)
         if write_back:
             self.store[page] = content
@@ -217,11 +237,17 @@ class World:
         self.check()
 
     def store_failed(self, page: int) -> None:
+        self.ops["failed"] += 1
+        if page in self.cleaning:
+            del self.cleaning[page]
+            self.store[page] = TORN
+            if self.both("store_failed", page) == 1:
+                self.carrying[page] = "LIFT"
+            return self.check()
         write_back, _ = self.leaving.pop(page)
         if write_back:
             self.store[page] = TORN
         self.both("store_failed", page)
-        self.ops["failed"] += 1
         self.check()
 
     def resize(self, low: int, high: int, limit: int) -> None:
@@ -250,13 +276,17 @@ class World:
         state, dirty = self.pager.state(n), word & lib.EDM_DIRTY
         if state == "POISONED" or self.carrying.get(n) == "DISCARD":
             return  # it has no content any more
+        if self.carrying.get(n) == "CLEAN":
+            return  # it may be written until it is copied
         if not dirty:
             clean = self.store.get(n) if word & lib.EDM_COPY else 0
+            clean = self.cleaning.get(n, clean)
             assert clean == self.truth[n], f"page {n} ({state}) counts as clean, and is not"
         if self.writable[n]:
             assert dirty, f"page {n} ({state}) can be written unseen, and counts as clean"
         if state == "RESIDENT" and n not in self.carrying:
             assert self.visible[n], f"page {n} is RESIDENT, and a touch of it would fault for ever"
+            assert self.writable[n] or not dirty, f"a write to page {n} would fault for ever"
 
     def settle(self) -> None:
         """Ends everything under way; then LPET can always reach the low watermark."""
@@ -265,7 +295,7 @@ class World:
                 self.installed(page)
             for page in list(self.carrying):
                 self.done(page)
-            for page in list(self.leaving):
+            for page in self.storing:
                 self.stored(page)
             if self.reclaim() == "OK":
                 break
@@ -274,12 +304,14 @@ class World:
 
     def check_identities(self) -> None:
         """What the counters say about each other once everything has settled."""
-        while self.installing or self.carrying or self.leaving:
+        while self.installing or self.carrying or self.storing:
             self.settle()
         s, ops = self.pager.stats(), self.ops
-        assert ops["EVICT"] == ops["failed"] + sum(ops[f"stored {k}"] for k in range(3))
+        ended = ops["failed"] + ops["cleaned"] + sum(ops[f"stored {k}"] for k in range(3))
+        assert ops["EVICT"] + ops["CLEAN"] == ended
         assert s["evictions"] == ops["stored 1"]
-        assert s["writebacks"] + s["clean_drops"] == ops["stored 1"] + ops["stored 2"]
+        kept = ops["stored 2"] + ops["cleaned"]
+        assert s["writebacks"] + s["clean_drops"] == ops["stored 1"] + kept
         assert (s["zero_fills"], s["fetches"]) == (ops["ZERO_FILL"], ops["FETCH"])
         assert s["faults"] == sum(ops[k] for k in ("ZERO_FILL", "FETCH", "RESCUE", "ALLOW_WRITE"))
         assert s["marks"] == ops["MARK_IDLE"]
@@ -323,7 +355,7 @@ def model_word(page: Any) -> int:
 def random_step(world: World, draw: Callable[[int], int]) -> None:
     """One step chosen by `draw`, which gives an integer below its argument."""
     page, write = draw(world.config.pages), draw(3) == 0
-    ready = sorted(page for page in world.leaving if page not in world.carrying)
+    ready = world.storing
     choices: list[Callable[[], Any]] = [
         *[lambda: world.access(page, write)] * 4,
         lambda: world.fault(page, write),
