@@ -140,6 +140,8 @@ def test_direct_leaves_the_page_cache_alone(tmp_path: Path, options: str) -> Non
         ("taken", "there is something already"),
         ("no/such/folder", "No such file or directory; give a path you may write to"),
         ("x?kep=1", "unknown option 'kep'; there are: keep direct prealloc uring"),
+        ("x?direct=7", "direct: this value cannot be; write for example direct=1"),
+        ("x?keep=1&uring=0.5", "uring: this value cannot be"),
     ],
 )
 def test_a_path_that_will_not_do(tmp_path: Path, path: str, says: str) -> None:

@@ -155,6 +155,22 @@ def test_a_quorum_does_not_wait_for_the_slow_member_which_never_keeps_an_old_pag
             assert set(results) == {0} and (back == last).all()
 
 
+def test_a_member_that_was_skipped_does_not_count_towards_the_quorum() -> None:
+    """The slow one has as many writes before it as it may (lanes.h); then another one is full."""
+    jobs = 24
+    data = random_pages(jobs + 1)
+    small = f"mem:?cap={4 * jobs}KiB"
+    url = f"replicated:mem:,[shaped:p50=150ms,mem:],[{small}]?write=quorum"
+    with Store(url, jobs + 1) as store:
+        for page in range(jobs):
+            assert store.put([page], data[[page]]) == [0]
+        assert store.put([jobs], data[[jobs]]) == [-errno.ENOSPC]  # one has it, two are needed
+        assert store.stats()["skipped"] > 0 and store.get([jobs])[1] == [-errno.ENOENT]
+        until(lambda: store.put([jobs], data[[jobs]]) == [0])  # the slow one has room again
+        back, results = store.get(range(jobs + 1))
+        assert set(results) == {0} and (back == data).all()
+
+
 @pytest.mark.redis
 def test_a_copy_that_overlaps_a_put_leaves_no_old_page(servers: tuple[Server, Server]) -> None:
     """Copies of earlier pages and puts of later ones reach the slow member in any order."""

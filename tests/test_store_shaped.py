@@ -99,6 +99,8 @@ def test_presets_become_numbers_before_c() -> None:
         ("shaped:fail=2,mem:", "fail"),
         ("shaped:p50=1ms,nowhere:", "unknown store 'nowhere'"),
         ("mem:?cap=3Q", "cap=64MiB"),
+        ("mem:?placed=2", "placed=1"),
+        ("", "unknown store: the URL is empty; write mem:, file:PATH"),
         ("redes://me:secret@host/0", "unknown store 'redes'; there are: mem: file:"),
         ("redes://me:secret@host/0", " sealed:"),  # to the last: the line is not cut
         ("mem", "store mem: this URL cannot be; write mem:"),

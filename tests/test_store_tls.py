@@ -99,8 +99,10 @@ def test_no_authority_given_means_the_systems(server: Server) -> None:
 
 
 def test_a_plain_server_is_not_one_that_speaks_tls(server: Server, made: Certificates) -> None:
+    began = time.monotonic()
     with pytest.raises(ValueError, match="does not speak TLS, write redis://"):
         Store(f"rediss://127.0.0.1:{server.port}/0")
+    assert time.monotonic() - began < 3
     with pytest.raises(ValueError, match="rediss://"):
         Store(f"redis://127.0.0.1:{server.option('--tls-port')}/0")
     with pytest.raises(ValueError, match="goes with cert=FILE"):

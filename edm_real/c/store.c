@@ -27,6 +27,10 @@ edm_store *edm_store_open(const char *url, uint32_t page_size, uint64_t pages, c
         size_t n = strlen(kinds[i]->prefix);
         if (!strncmp(url, kinds[i]->prefix, n)) return kinds[i]->open(url + n, page_size, pages, why, why_size);
     }
+    if (!*url) {
+        snprintf(why, why_size, "unknown store: the URL is empty; write mem:, file:PATH, redis://HOST:PORT/0 or another of docs/stores.md");
+        return NULL;
+    }
     if (*url == '[') {
         snprintf(why, why_size, "store: a URL begins with '['; brackets go in pairs around the members of replicated: and "
                  "striped:, as in striped:[shaped:p50=1ms,mem:],mem:");

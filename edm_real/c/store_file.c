@@ -331,8 +331,8 @@ static int prepare(struct file *f, char *why, size_t why_size) {
 }
 
 static int read_options(struct file *f, char *why, size_t why_size) {
-    const edm_url_option known[] = {{"keep", EDM_URL_COUNT, &f->keep},         {"direct", EDM_URL_COUNT, &f->direct},
-                                    {"prealloc", EDM_URL_COUNT, &f->prealloc}, {"uring", EDM_URL_COUNT, &f->uring},
+    const edm_url_option known[] = {{"keep", EDM_URL_SWITCH, &f->keep},         {"direct", EDM_URL_SWITCH, &f->direct},
+                                    {"prealloc", EDM_URL_SWITCH, &f->prealloc}, {"uring", EDM_URL_SWITCH, &f->uring},
                                     {0}};
     char *options = strchr(f->path, '?');
     f->uring = UINT64_MAX;

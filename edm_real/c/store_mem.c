@@ -225,7 +225,7 @@ static const edm_store_ops ops = {"mem", put, get, del, sync_nothing, stats, clo
 
 static edm_store *open_mem(const char *rest, uint32_t page_size, uint64_t pages, char *why, size_t why_size) {
     uint64_t cap = INT64_MAX, placed = 1;
-    edm_url_option options[] = {{"cap", EDM_URL_SIZE, &cap}, {"placed", EDM_URL_COUNT, &placed}, {0}};
+    edm_url_option options[] = {{"cap", EDM_URL_SIZE, &cap}, {"placed", EDM_URL_SWITCH, &placed}, {0}};
     if (*rest && *rest != '?') {
         snprintf(why, why_size, "store mem:%s: mem: takes no path; write mem: or mem:?cap=64MiB", rest);
         return NULL;

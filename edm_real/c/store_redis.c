@@ -16,6 +16,7 @@
 #define TURN_BYTES (1u << 20) /* of pages in a pipeline */
 #define OPEN_NS 5000000000u
 #define CLOSE_NS 2000000000u
+#define SHAKE_NS 1000000000u /* a TLS handshake that takes longer: does the port speak TLS at all? */
 
 static int put(edm_store *s, edm_store_io *io, uint32_t n, uint64_t deadline_ns) {
     edm_redis *r = (edm_redis *)s;
@@ -171,12 +172,30 @@ static void refusal(const edm_redis *r, int error, const edm_reply *said, char *
         snprintf(why, why_size, "store %s: %s; is the server running? redis-server starts one", where, strerror(-error));
 }
 
+/* A server that waits for the rest of a line does not answer a handshake: it is asked a line of its own. */
+static int speaks_plainly(const edm_redis_node *n, uint64_t deadline) {
+    static char ping[] = "PING\r\n";
+    struct iovec v = {ping, sizeof ping - 1};
+    edm_resp *c = calloc(1, sizeof *c);
+    edm_reply reply = {0};
+    if (!c) return 0;
+    int error = edm_resp_connect(c, (const struct sockaddr *)&n->at.address, n->at.length, deadline);
+    if (!error) error = edm_resp_send(c, &v, 1, deadline);
+    if (!error) error = edm_resp_read(c, &reply, NULL, 0, deadline);
+    edm_resp_close(c);
+    free(c);
+    return !error && (reply.type == '+' || reply.type == '-');
+}
+
 /* Each server that keeps pages now. 0, or -1 with `why`. */
 static int try_server(edm_redis *r, uint32_t node, uint64_t deadline, char *why, size_t why_size) {
     edm_redis_node *n = &r->cluster.node[node];
     edm_resp *c = &n->connection[0];
     edm_reply said;
-    int error = edm_redis_connect(n, &r->cluster.login, c, deadline, &said);
+    uint64_t first = edm_now_ns() + SHAKE_NS;
+    int is_tls = r->url.scheme.is_tls, error = edm_redis_connect(n, &r->cluster.login, c, is_tls ? first : deadline, &said);
+    if (is_tls && error == -ETIMEDOUT && !speaks_plainly(n, first + SHAKE_NS))
+        error = edm_redis_connect(n, &r->cluster.login, c, deadline, &said);
     if (!error) return look_at_server(r, c, deadline, why, why_size);
     refusal(r, error, &said, why, why_size);
     return -1;

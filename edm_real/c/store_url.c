@@ -46,6 +46,9 @@ static int read_value(const char *text, const edm_url_option *o) {
     case EDM_URL_COUNT:
         if (SCALED(text, none, &value) || value != floor(value)) return -EINVAL;
         break;
+    case EDM_URL_SWITCH:
+        if (SCALED(text, none, &value) || (value != 0 && value != 1)) return -EINVAL;
+        break;
     case EDM_URL_SIZE:
         if (SCALED(text, sizes, &value)) return -EINVAL;
         break;
@@ -61,7 +64,7 @@ static int read_value(const char *text, const edm_url_option *o) {
 }
 
 static const char *example(enum edm_url_type type) {
-    static const char *const of[] = {"1.5", "3", "64MiB", "120us", "0.01", "text"};
+    static const char *const of[] = {"1.5", "3", "64MiB", "120us", "0.01", "text", "1"};
     return of[type];
 }
 

@@ -22,7 +22,8 @@ enum edm_url_type {
     EDM_URL_SIZE,    /* uint64_t, bytes: 64MiB */
     EDM_URL_TIME,    /* uint64_t, nanoseconds: 120us, 5ms, 1s; a bare number is microseconds */
     EDM_URL_SHARE,   /* double, 0 .. 1 */
-    EDM_URL_TEXT     /* char[EDM_URL_TEXT_MAX] */
+    EDM_URL_TEXT,    /* char[EDM_URL_TEXT_MAX] */
+    EDM_URL_SWITCH   /* uint64_t: 0 or 1 */
 };
 enum { EDM_URL_TEXT_MAX = 256 };
 
