@@ -143,8 +143,9 @@ class Memory:
     def close(self) -> None:
         """Ends it: its memory, threads and store. The content is given up.
 
-        Waits for a flush(), evict(), discard() or prefault() of another thread. Raises BufferError while an array or view of it lives (it stays open then), and
-        PageLostError (after closing) for a lost page nobody was told of.
+        Waits for a flush(), evict(), discard() or prefault() of another thread. Raises
+        BufferError while an array or view of it lives (it stays open then), and PageLostError
+        (after closing) for a lost page nobody was told of.
         """
         if self._raw is None:
             return

@@ -10,6 +10,7 @@
  *     features    all userfaultfd features later than 5.11
  *     device      /dev/userfaultfd: ENOENT, as before 6.1
  *     kernel      userfaultfd but for UFFD_USER_MODE_ONLY: EPERM, and no device: an ordinary user
+ *     protect     setting write-protection: ENOMEM (lifting it works)
  * What it was asked for and refused is counted: old_kernel_refusals().
  */
 #define _GNU_SOURCE
@@ -93,6 +94,8 @@ int ioctl(int fd, unsigned long request, ...) {
     void *argument = va_arg(list, void *);
     va_end(list);
     unsigned long hidden = lacks("features") ? ~0x1fful : lacks("poison") ? ~(unsigned long)(UFFD_FEATURE_POISON - 1) : 0;
+    if (request == UFFDIO_WRITEPROTECT && lacks("protect") &&
+        ((struct uffdio_writeprotect *)argument)->mode & UFFDIO_WRITEPROTECT_MODE_WP) return refuse(ENOMEM);
     if (!hidden) return NEXT(ioctl)(fd, request, argument);
     if (request == UFFDIO_POISON) return refuse(EINVAL);
     struct uffdio_api *api = argument;

@@ -180,6 +180,31 @@ def test_no_room_is_a_signal_at_the_deadline(faults: str, lack: str) -> None:
     assert (done.returncode, done.stdout) == (-7, "now\n"), done
 
 
+@BOTH
+@pytest.mark.parametrize("lack", ["protect"], indirect=True)
+def test_a_page_that_cannot_be_protected_is_not_taken_for_flushed(faults: str, lack: str) -> None:
+    passes(
+        LACKING + """
+    r = region(64, 64)
+    a = r.array(np.uint8, (64, 4096))
+    a[::2] = 7
+    try:
+        r.flush()
+        raise SystemExit("flushed")
+    except WritebackError as e:
+        assert "Cannot allocate memory" in str(e), e
+    assert refusals() == 1 and r.stats()["failed_writebacks"] == 32 and r.check()
+    assert r.stats()["writebacks"] == 0
+    a[::2] = 8
+    r.evict()
+    assert (a[::2] == 8).all() and not a[1::2].any()
+    del a
+    r.close()
+    """,
+        faults, lack,
+    )
+
+
 def test_system_calls_under_monitor_need_more_than_user_mode(library: Path) -> None:
     """user-mode-only: EFAULT, never wrong bytes; all else serves them."""
     code = (

@@ -179,14 +179,13 @@ static void tell_stored(edm_region *r, edm_cmd *c, uint32_t n) {
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
-/* Pages whose bytes are in their buffers go to the store, EDM_PUT at a time. */
-void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n) {
+void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n, uint32_t part) {
     n = tell_done(r, c, n);
-    for (uint32_t i = 0, part; i < n; i += part) {
-        part = n - i < EDM_PUT || r->lockstep ? n - i : EDM_PUT;
-        write_back(r, c + i, part);
+    for (uint32_t i = 0, some; i < n; i += some) {
+        some = n - i < part || r->lockstep ? n - i : part;
+        write_back(r, c + i, some);
         edm_hook(r, EDM_AT_STORED, c[i].page);
-        tell_stored(r, c + i, part);
+        tell_stored(r, c + i, some);
     }
 }
 
@@ -206,9 +205,9 @@ static uint32_t idle_first(edm_cmds *cmds) {
  * interrupts the threads that fault. In lockstep all in the order they were chosen. */
 void edm_carry_out(edm_region *r, edm_cmds *cmds) {
     uint32_t front = r->lockstep ? 0 : idle_first(cmds);
-    if (front) edm_store_all(r, cmds->c, front);
+    if (front) edm_store_all(r, cmds->c, front, EDM_PUT);
     take_out(r, cmds->c + front, cmds->n - front);
-    edm_store_all(r, cmds->c + front, cmds->n - front);
+    edm_store_all(r, cmds->c + front, cmds->n - front, EDM_PUT);
 }
 
 static uint32_t evictions_in(const edm_cmd *c, uint32_t n) {

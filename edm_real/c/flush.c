@@ -12,6 +12,10 @@
  */
 #include "region.h"
 
+enum { BATCH_BYTES = 512 << 10 }; /* of copies: they stay in the caches until they are put, all at once */
+
+uint32_t edm_flush_batch(const edm_region *r) { return r->page_size < BATCH_BYTES ? BATCH_BYTES >> r->shift : 1; }
+
 /* How many of the sorted pages, from the first on, no core can write to any more. */
 static uint32_t protect(edm_region *r, const uint32_t *pages, uint32_t n, int *error) {
     struct iovec run[EDM_CMDS_MAX];
@@ -59,7 +63,7 @@ static void clean(edm_region *r, edm_cmd *c, uint32_t n) {
     edm_find_places(r, pages, to, safe);
     edm_copy_out(r, pages, to, safe);
     edm_note_placed(r, pages, safe);
-    edm_store_all(r, c, safe);
+    edm_store_all(r, c, safe, safe);
 }
 
 void edm_flush_out(edm_region *r, edm_cmds *cmds) {

@@ -32,15 +32,22 @@ int edm_region_prefault(edm_region *r, uint32_t first, uint32_t n, int write) {
 
 typedef void (*edm_event_fn)(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out);
 
-/* Reports one event for each page of [*page, end), gathering the commands, up to a batch or to
+/* What is asked of pages, and how it is carried out, so many at a time (EDM_CMDS_MAX / 2 at most). */
+struct wish {
+    edm_event_fn event;
+    void (*act)(edm_region *r, edm_cmds *cmds);
+    uint32_t batch;
+};
+
+/* Reports the event for each page of [*page, end), gathering the commands, up to a batch or to
  * the first page that is in other hands. 1: wait for *page with *ticket, then go on there. */
-static int ask(edm_region *r, edm_event_fn event, uint32_t *page, uint32_t end, edm_cmds *cmds, uint32_t *ticket) {
+static int ask(edm_region *r, const struct wish *w, uint32_t *page, uint32_t end, edm_cmds *cmds, uint32_t *ticket) {
     edm_cmds one;
     int wait = 0;
     cmds->n = 0;
     edm_lock_take(&r->lock);
-    for (; *page < end && cmds->n < EDM_CMDS_MAX / 2 && !wait; edm_lock_pass(&r->lock), *page += !wait) {
-        event(r->pager, *page, edm_event_now(r), &one);
+    for (; *page < end && cmds->n < w->batch && !wait; edm_lock_pass(&r->lock), *page += !wait) {
+        w->event(r->pager, *page, edm_event_now(r), &one);
         if (!one.n) continue;
         wait = one.c[0].op == EDM_WAIT;
         if (wait) *ticket = edm_event_ticket(edm_bucket_of(r, *page));
@@ -51,14 +58,14 @@ static int ask(edm_region *r, edm_event_fn event, uint32_t *page, uint32_t end, 
 }
 
 /* Waits for pages in other hands, for each of them until the deadline. */
-static int each(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n, void (*act)(edm_region *, edm_cmds *)) {
+static int each(edm_region *r, const struct wish *w, uint32_t first, uint32_t n) {
     uint64_t give_up = 0;
     uint32_t page = first, stuck = UINT32_MAX;
     while (page < first + n) {
         edm_cmds cmds;
         uint32_t ticket = 0;
-        int wait = ask(r, event, &page, first + n, &cmds, &ticket);
-        if (cmds.n) act(r, &cmds);
+        int wait = ask(r, w, &page, first + n, &cmds, &ticket);
+        if (cmds.n) w->act(r, &cmds);
         if (!wait) continue;
         if (page != stuck) give_up = edm_now_ns() + 2 * r->deadline_ns;
         stuck = page;
@@ -77,19 +84,23 @@ static int left_dirty(edm_region *r, uint32_t first, uint32_t n) {
 }
 
 /* Write-backs on the pages' way; -EIO: one of them failed, and pages of these are still dirty. */
-static int each_stored(edm_region *r, edm_event_fn event, uint32_t first, uint32_t n, void (*act)(edm_region *, edm_cmds *)) {
+static int each_stored(edm_region *r, const struct wish *w, uint32_t first, uint32_t n) {
     uint64_t failed = r->count.failed_writebacks;
-    int error = each(r, event, first, n, act);
+    int error = each(r, w, first, n);
     if (!error && r->count.failed_writebacks != failed && left_dirty(r, first, n)) error = -EIO;
     return error;
 }
 
 int edm_region_flush(edm_region *r, uint32_t first, uint32_t n) {
-    int error = each_stored(r, edm_flush, first, n, edm_flush_out);
+    const struct wish flush = {edm_flush, edm_flush_out, edm_flush_batch(r)};
+    int error = each_stored(r, &flush, first, n);
     return error ? error : r->store->ops->sync(r->store, edm_now_ns() + r->deadline_ns);
 }
 
-int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) { return each_stored(r, edm_recall, first, n, edm_carry_out); }
+int edm_region_evict(edm_region *r, uint32_t first, uint32_t n) {
+    static const struct wish evict = {edm_recall, edm_carry_out, EDM_CMDS_MAX / 2};
+    return each_stored(r, &evict, first, n);
+}
 
 static void drop(edm_region *r, edm_cmds *cmds) {
     edm_store_io io[EDM_CMDS_MAX / 2];
@@ -114,7 +125,10 @@ static void drop(edm_region *r, edm_cmds *cmds) {
     edm_event_raise(&r->room);
 }
 
-int edm_region_discard(edm_region *r, uint32_t first, uint32_t n) { return each(r, edm_discard, first, n, drop); }
+int edm_region_discard(edm_region *r, uint32_t first, uint32_t n) {
+    static const struct wish discard = {edm_discard, drop, EDM_CMDS_MAX / 2};
+    return each(r, &discard, first, n);
+}
 
 int edm_region_resize(edm_region *r, uint32_t low, uint32_t high, uint32_t limit) {
     edm_lock_take(&r->lock);

@@ -147,18 +147,19 @@ int edm_reclaim_step(edm_region *r, uint32_t max, uint32_t *commands);
 void edm_carry_out(edm_region *r, edm_cmds *cmds);
 /* Parts of that. Where the bytes of sorted pages[0..n) go: to the store, where they shall (buffer_of is EDM_IN_STORE) and it
  * has a place for them, or to buffers. What went to the store is as if it were put. Pages out of sight, or copied, are told as
- * done, written to the store from their buffers, and told as stored. */
+ * done, written to the store from their buffers, `part` in a call, and told as stored. */
 void edm_find_places(edm_region *r, const uint32_t *pages, uint8_t **to, uint32_t n);
 void edm_note_placed(edm_region *r, const uint32_t *pages, uint32_t n);
-void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n);
+void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n, uint32_t part);
 int edm_reclaim_to_ok(edm_region *r); /* -ENOMEM: the store refused pages until the deadline */
 void edm_refused_nap(void);           /* a store that refuses pages is not asked again at once */
 /* The store has been full for so long that who has waited for room for waited_ns need not go on: see full_ns. */
 int edm_is_full(const edm_region *r, uint64_t waited_ns);
 void *edm_lpet_main(void *region);
 
-/* flush.c: carries out commands CLEAN and EVICT that were got from the pager, sorted by page. */
+/* flush.c: carries out commands CLEAN and EVICT that were got from the pager, sorted by page; how many at a time. */
 void edm_flush_out(edm_region *r, edm_cmds *cmds);
+uint32_t edm_flush_batch(const edm_region *r);
 
 /* buffers.c */
 uint32_t edm_buffer_take(edm_region *r);                       /* (lock) */
