@@ -144,6 +144,7 @@ def _compared(title: str, results: list[Result], metadata: Mapping[str, Any]) ->
     section = Section(title, "simulator against real memory", [], _about(metadata, results))
     errors = pd.DataFrame([_errors(p) for p in pairs])
     if len(pairs) == 1:
+        section.about = [*_experiment_rows(pairs[0]), *section.about]
         table = pairs[0].frame.reset_index()
         table["metric"] = [_name(str(m)) for m in table["metric"]]
         table["error"] = [f"{e:+.1%}" for e in table["error"]]
@@ -195,6 +196,19 @@ def _experiment(r: Result) -> Experiment:
         trace=_workload(r), evict=r.evict, prefetch=r.prefetch, local=r.limit, store=r.store,
         faults=r.faults_mode, threads=r.threads, seed=r.seed,
     )  # fmt: skip
+
+
+def _experiment_rows(pair: Comparison) -> list[tuple[str, str]]:
+    """What ran in both worlds, and how often."""
+    r = pair.real[0]
+    sizes = f"{r.pages:,} pages, limit {r.limit:,}, high {r.high:,}, low {r.low:,}"
+    policy = f"{r.evict} seeing {r.observe}, prefetch {r.prefetch}"
+    return [
+        ("workload", f"{_workload(r)}, {r.refs:,} references, threads: {r.threads}"),
+        ("memory", f"{sizes}; store {r.store}, {r.faults_mode}"),
+        ("policy", policy),
+        ("runs", f"{len(pair.simulated)} simulated, {len(pair.real)} on real memory"),
+    ]
 
 
 def _workload(r: Result) -> str:
@@ -387,6 +401,13 @@ def _about(metadata: Mapping[str, Any], results: Sequence[Result] = ()) -> list[
         elif isinstance(value, list):
             value = ", ".join(f"{v:.2f}" for v in value)
         rows.append((key.replace("_", " "), str(value)))
+    if calibration := metadata.get("calibration"):
+        noisy = ", NOISY" if calibration.get("noisy") else ""
+        error = calibration.get("repeat_error", float("nan"))
+        told = (
+            f"{calibration.get('cpu')}, {calibration.get('date')}, repeat error {error:.1%}{noisy}"
+        )
+        rows.append(("calibration", told))
     if results:
         rows.append(("seeds", ", ".join(str(s) for s in sorted({r.seed for r in results}))))
     return rows
