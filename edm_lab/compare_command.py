@@ -240,7 +240,14 @@ def summary_line(found: Matrix) -> str:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    c = commands.add_parser("compare", help="an experiment in the simulator and on real memory")
+    c = commands.add_parser(
+        "compare",
+        help="an experiment in the simulator and on real memory",
+        description="One experiment in both worlds: what each counted and timed, and the error. "
+        "Without any it is the default one, zipf:1.0. Takes a minute or two: unless --calibration "
+        "names a file, the machine is calibrated first; real runs that others disturbed are made "
+        "again.",
+    )
     c.add_argument("experiment", nargs="?", metavar="EXPERIMENT.toml")
     c.add_argument("--repeats", type=count, default=3, metavar="N", help="real runs (3)")
     c.add_argument("--plot", metavar="OUT.png", help="draw the comparison")

@@ -50,7 +50,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     policy.add_argument("--observe", metavar="auto|faults|idle|exact", help="what it may see")
     policy.add_argument("--dirty", metavar="exact|always", help="how written pages are told")
     policy.add_argument("--batch", type=int, metavar="N", help="pages evicted at a time")
-    memory = parser.add_argument_group("memory (sizes: 25%%, 64MiB, or pages)")
+    memory = parser.add_argument_group("memory (sizes: 25%, 64MiB, or pages)")
     memory.add_argument("--local", type=_size, metavar="SIZE", help="local memory, the limit")
     memory.add_argument("--low", type=_size, metavar="SIZE", help="eviction stops here")
     memory.add_argument("--high", type=_size, metavar="SIZE", help="eviction starts here")
