@@ -37,7 +37,7 @@ enum edm_span { /* one fault, in this order */
     EDM_SPAN_CHOOSE,     /* lock and choice */
     EDM_SPAN_SORT,       /* buffers, order */
     EDM_SPAN_SPLICE,     /* frames into the pipe: vmsplice */
-    EDM_SPAN_FLUSH,      /* pages out of sight: madvise, with its TLB flush */
+    EDM_SPAN_FLUSH,      /* pages out of sight: madvise, with its TLB flush; or write-protected, by a flush of the region */
     EDM_SPAN_READ,       /* bytes into buffers: readv */
     EDM_SPAN_SUM,        /* checksums */
     EDM_SPAN_DONE,       /* the pager is told, waiters woken */
