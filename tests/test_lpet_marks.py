@@ -45,11 +45,30 @@ def test_uniform_references_end_the_marks() -> None:
     assert ours.check()
 
 
-def test_skewed_references_are_marked_as_ever() -> None:
-    logs = LogBuffer(), LogBuffer()
-    for spec, log in zip(("lpet", "lpet:adapt=0"), logs, strict=True):
-        made(spec, log=log).run_classic(pages_of("zipf:1.0", 400_000))
-    assert np.array_equal(logs[0].records(), logs[1].records())
+def test_skewed_references_are_marked_and_pages_always_in_use_less_often() -> None:
+    ours, plain = made(), made("lpet:adapt=0")
+    page = pages_of("zipf:1.0", 400_000)
+    for pager in (ours, plain):
+        pager.run_classic(page)
+    few, many = ours.stats(), plain.stats()
+    assert 0.5 * many["marks"] < few["marks"] < 0.95 * many["marks"]
+    assert few["rescues"] < 0.85 * many["rescues"]
+    missed, as_ever = (s["fetches"] + s["zero_fills"] for s in (few, many))
+    assert missed < 1.01 * as_ever
+
+
+def test_a_page_in_use_rests_every_other_round() -> None:
+    refs = 20_000
+    page = np.ones(refs, np.uint32)  # page 1: not of the sample
+    page[::2] = 2 + np.arange(refs // 2) % 4000
+    rescues = []
+    for evict in ("lpet", "lpet:adapt=0"):
+        pager = made(evict)
+        pager.resize(low=62, high=63, limit=64)
+        pager.run_classic(page)
+        rescues.append(pager.stats()["rescues"])
+    assert rescues[0] == pytest.approx(rescues[1] / 2, rel=0.02)
+    assert rescues[1] > 100
 
 
 def test_marks_come_back_when_they_tell_something() -> None:

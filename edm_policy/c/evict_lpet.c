@@ -18,12 +18,16 @@
  * and the next look; and in the round after? (A round: as many pages leave as are in the list. Looks are no
  * measure of time: the hand may pass the whole list at once.) Where the used are wanted again no more
  * often than the unused, only the sample is marked, and the others leave in the order they came.
+ *
+ * A page that was rescued after each of its last two marks is left alone at the next look: one that is always in use
+ * pays a rescue every other round.
  */
 #include "lists.h"
 
 static const edm_evictor edm_lpet;
 
 enum { SAMPLE = 16, TRIALS = 256 /* of a kind, for a verdict */, SINCE_MASK = (1 << 28) - 1 };
+enum { RESCUED = 1 << EDM_OWN_SHIFT /* after its last mark */, RESTS = 2 << EDM_OWN_SHIFT /* at the next look */ };
 enum { NO_TRIAL, OF_USED, OF_UNUSED };
 
 /* used: since its mark. since: pages that had left when its trial began. */
@@ -126,7 +130,7 @@ static void insert(edm_pager *p, uint32_t page) {
     struct lpet *s = p->ev_mem;
     edm_list_between(s->link, page, s->link[s->hand].prev, s->hand);
     s->count++;
-    p->word[page] |= EDM_REF;
+    p->word[page] = (uint16_t)((p->word[page] & ~(RESCUED | RESTS)) | EDM_REF);
 }
 
 static void keep(edm_pager *p, uint32_t page) {
@@ -136,12 +140,21 @@ static void keep(edm_pager *p, uint32_t page) {
 
 static void seen(edm_pager *p, uint32_t page) { p->word[page] |= EDM_REF; }
 
+static void rescued(edm_pager *p, uint32_t page) {
+    if (p->word[page] & RESCUED) p->word[page] |= RESTS;
+    p->word[page] |= RESCUED;
+}
+
 static void touch(edm_pager *p, uint32_t page) {
-    struct sampled *t = sampled(p->ev_mem, page);
+    struct lpet *s = p->ev_mem;
+    struct sampled *t = sampled(s, page);
     seen(p, page);
-    if (!t) return;
-    end_trial(p->ev_mem, t);
-    t->used = 1;
+    if (t) {
+        end_trial(s, t);
+        t->used = 1;
+    } else if (s->sampled && edm_state_of(p, page) == EDM_FETCHING) {
+        rescued(p, page);
+    }
 }
 
 static void take(edm_pager *p, struct lpet *s, uint32_t page) {
@@ -153,11 +166,15 @@ static void take(edm_pager *p, struct lpet *s, uint32_t page) {
 
 static void remove_page(edm_pager *p, uint32_t page) { take(p, p->ev_mem, page); }
 
-/* edm_used(), but of a page that is not marked since that is worth nothing. */
+/* edm_used(), but of a page that is not marked, since that is worth nothing, or since it rests. */
 static int used_since(edm_pager *p, struct lpet *s, uint32_t page) {
     int mapped = edm_state_of(p, page) == EDM_RESIDENT;
     struct sampled *t = sampled(s, page);
     if (s->sparing && mapped && !t && edm_takeable(p, page)) return EDM_UNUSED;
+    if (mapped && (p->word[page] & RESTS)) {
+        p->word[page] &= (uint16_t)~RESTS;
+        return EDM_USED;
+    }
     int used = edm_used(p, page);
     if (t && (used == EDM_USED ? t->used : used == EDM_UNUSED)) begin_trial(s, t);
     return used;
@@ -211,7 +228,7 @@ static const edm_evictor edm_lpet = {
     .name = "lpet",
     .summary = "the original EDM's: idle pages in cyclic order, one round of grace",
     .paper = "EDM, Technion and Red Hat 2022",
-    .params = "adapt=1 (0, 1): where marks tell nothing, only a sample is marked; 0: every page, as in the original",
+    .params = "adapt=1 (0, 1): fewer marks, where they tell nothing and of pages always in use; 0: every page, as in the original",
     .needs = EDM_OBSERVE_FAULTS,
     .best = EDM_OBSERVE_IDLE,
     .bytes_per_page = sizeof(edm_link) + 1,

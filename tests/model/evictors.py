@@ -21,6 +21,7 @@ class Host(Protocol):
     ref: set[int]
     commands: list[tuple[str, int, int]]
 
+    def state(self, page: int) -> str: ...
     def used(self, page: int) -> int: ...
     def takeable(self, page: int) -> bool: ...
 
@@ -69,22 +70,35 @@ class Lru(Fifo):
 
 
 class Lpet:
-    """The original EDM's: cyclic order, idle pages leave, one round of grace a session."""
+    """The original EDM's: cyclic order, idle pages leave, one round of grace a session.
+
+    Under idle marks a page that was rescued after two marks in a row rests at the next look, but for
+    the sample. (The sample's verdicts are not modelled: there are too few pages for one.)
+    """
 
     def __init__(self, host: Host, seed: int):
         self.host = host
         self.ring: deque[int] = deque()  # the hand points at ring[0]
         self.session = 0
         self.budget = 0
+        self.rescued: set[int] = set()
+        self.rests: set[int] = set()
 
     def insert(self, page: int) -> None:
         self.ring.append(page)  # just behind the hand
         self.host.ref.add(page)
+        self.rescued.discard(page)
+        self.rests.discard(page)
 
     keep = insert
 
     def touch(self, page: int) -> None:
         self.host.ref.add(page)
+        sampled = page % 16 == (page // 16 * 0x9E3779B1 & 0xFFFFFFFF) >> 28
+        if self.host.observe == "idle" and not sampled and self.host.state(page) == "FETCHING":
+            if page in self.rescued:
+                self.rests.add(page)
+            self.rescued.add(page)
 
     def remove(self, page: int) -> None:
         self.ring.remove(page)
@@ -97,7 +111,11 @@ class Lpet:
         while self.ring:
             page = self.ring[0]
             if self.budget:
-                answer = self.host.used(page)
+                if page in self.rests and self.host.state(page) == "RESIDENT":
+                    self.rests.discard(page)
+                    answer = USED
+                else:
+                    answer = self.host.used(page)
                 if answer == BUSY:
                     return AGAIN
                 self.budget -= 1

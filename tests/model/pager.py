@@ -74,6 +74,9 @@ class Model:
     def cleaning(self, n: int) -> bool:
         return self.pages[n].state == "RESIDENT" and self.pages[n].pending
 
+    def state(self, n: int) -> str:
+        return self.pages[n].state
+
     def used(self, n: int) -> int:
         """Was it used since it was last looked at? Asking is the next look."""
         if self.observe == "exact":
