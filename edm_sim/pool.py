@@ -8,9 +8,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from types import TracebackType
+
+from edm_policy.errors import UsageError
+
+UNGUARDED = (
+    "the worker processes could not start: a script that uses them has its own code under "
+    'if __name__ == "__main__": (or asks for jobs=1)'
+)
 
 
 def cores() -> int:
@@ -22,7 +30,8 @@ def cores() -> int:
 
 class WorkerPool:
     """A ProcessPoolExecutor as a context. Left by an exception, its workers are ended at once,
-    whatever they are at; otherwise they have nothing left to do.
+    whatever they are at; otherwise they have nothing left to do. Raises UsageError where none
+    can start.
     """
 
     def __init__(self, workers: int):
@@ -30,8 +39,16 @@ class WorkerPool:
         context = multiprocessing.get_context("spawn")
         self.executor = ProcessPoolExecutor(workers, context, initializer=_begin)
         with _interrupts_ignored():
-            for _ in range(workers):  # each starts one more, as none is idle yet
-                self.executor.submit(_nothing)
+            # Each starts one more, as none is idle yet.
+            started = [self.executor.submit(_nothing) for _ in range(workers)]
+        # Before there is work: a long message to a worker that died at its start would be waited
+        # for without end (CPython 3.11, issue 94777).
+        try:
+            for one in started:
+                one.result()
+        except BrokenProcessPool as error:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+            raise UsageError(UNGUARDED) from error
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -288,3 +288,19 @@ def test_idle_workers_end_with_a_pool_that_is_left_by_an_exception() -> None:
     threading.Thread(target=leave, daemon=True).start()
     assert ended.wait(30), "a worker that was ended held the lock that the others wait for"
     assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from edm_sim import sweep\n"
+        "from edm_workload import Experiment\n"
+        "name = 'x' * 200_000  # more than a pipe holds\n"
+        "points = [Experiment(name=name).with_(refs=100, seed=s) for s in range(4)]\n"
+        "sweep(points, jobs=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]

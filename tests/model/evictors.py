@@ -72,8 +72,8 @@ class Lru(Fifo):
 class Lpet:
     """The original EDM's: cyclic order, idle pages leave, one round of grace a session.
 
-    Under idle marks a page that was rescued after two marks in a row rests at the next look, but for
-    the sample. (The sample's verdicts are not modelled: there are too few pages for one.)
+    Under idle marks a page that was rescued after two marks in a row rests at the next look, but
+    for the sample. (The sample's verdicts are not modelled: there are too few pages for one.)
     """
 
     def __init__(self, host: Host, seed: int):
