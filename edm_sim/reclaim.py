@@ -27,6 +27,7 @@ _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
 DIRECT, PUT = lib.EDM_DIRECT, lib.EDM_PUT
+IN_VAIN = 1000  # times that LPET asks again; then it is a deadlock
 
 
 class Reclaim:
@@ -60,6 +61,7 @@ class Reclaim:
         self.mapped: set[int] = set()  # chosen, but the program reaches them still
         self.in_store: set[int] = set()  # marked, but no buffer has their bytes
         self._lpet_core = Thread()
+        self._in_vain = 0  # times in a row that nothing could be chosen, with nothing under way
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
         self._rest, self._rests_since = Rest(self.draw), 0
@@ -89,10 +91,13 @@ class Reclaim:
             event.succeed()
 
     def _next_progress(self) -> simpy.Event:
-        if not self.under_way:
-            raise AssertionError("nothing can be evicted and nothing is under way")
         event = self.env.event()
         self._progress.append(event)
+        if not self.under_way:  # a policy may find a victim when it is asked again
+            self._in_vain += 1
+            if self._in_vain > IN_VAIN:
+                raise AssertionError("nothing can be evicted and nothing is under way")
+            self.env.timeout(lib.EDM_AGAIN_NS).callbacks.append(lambda _: self.made_progress())
         return event
 
     # -- LPET and direct reclaim
@@ -164,6 +169,7 @@ class Reclaim:
             self.lpet_active = False
         self.pager.raise_policy_error()
         if commands:
+            self._in_vain = 0
             yield from self._carry_out(commands, by, lpet=by is None)
         return status, bool(commands)
 

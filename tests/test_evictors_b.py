@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from driver import drive
 from edm_policy import Pager, PolicyConfig, UsageError, evictors, next_uses
+from edm_workload import Trace
+from edm_workload.trace import bundled_trace
 from reference import misses
 
 OURS = [
@@ -254,3 +256,12 @@ def test_what_it_needs_is_refused_where_it_cannot_be_had(evict: str) -> None:
     less = ORDER[ORDER.index(info.needs) - 1]
     with pytest.raises(UsageError, match=f"needs observation {info.needs}"):
         Pager(PolicyConfig(pages=8, limit=4, evict=evict, observe=less))
+
+
+def test_clock_pro_under_idle_marks_takes_more_than_a_page_at_a_time() -> None:
+    """Marks that its hot hand met ended each answer: a step a page, a round of the clock each."""
+    page = Trace.load(bundled_trace()).dense().arrays()[0]
+    pager = Pager(PolicyConfig(int(page.max()) + 1, 1881, evict="clock-pro", observe="idle"))
+    drive(pager, page[:100_000].tolist())
+    stats = pager.stats()
+    assert stats["evictions"] > 15 * stats["reclaims"]

@@ -12,6 +12,7 @@ enum {
     EDM_CHUNK = 4096,        /* references that a thread of a replay takes at a time */
     EDM_LOOK_NS = 25000,     /* LPET's shortest nap by the clock */
     EDM_STEADY_NS = 5000000, /* rings that come at this pace are steady: LPET sleeps by the clock */
+    EDM_AGAIN_NS = 1000000,  /* where nothing could be chosen, LPET asks again after this, if not before */
     EDM_SPINS = 2000,        /* rounds that who waits for a page or for room spins before it sleeps */
     EDM_SPIN_NS = 150000,    /* a network's delay that is shorter is spun for, on the core */
 };

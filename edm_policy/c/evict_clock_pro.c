@@ -131,14 +131,15 @@ static int recall_test(edm_pager *p, struct clock_pro *s, uint32_t page) {
 
 /* ---- the hands ---- */
 
-/* While more pages are hot than may be (tests that end change that). EDM_BUSY: the marks must be
- * carried out first. */
-static int run_hot_hand(edm_pager *p, struct clock_pro *s) {
+/* While more pages are hot than may be (tests that end change that). At one that is in somebody's hands, such as the
+ * marks of this answer, it stops, and goes on another time: eviction need not wait for it. */
+static void run_hot_hand(edm_pager *p, struct clock_pro *s) {
     while (s->hot > most_hot(p, s)) {
         uint32_t e = s->hand[HOT_HAND];
         if (is(p, e, HOT)) {
+            if (p->observe == EDM_OBSERVE_IDLE && !edm_takeable(p, e)) return;
             int used = edm_used(p, e);
-            if (used == EDM_BUSY) return EDM_BUSY;
+            if (used == EDM_BUSY) return;
             if (used == EDM_UNUSED) {
                 clear(p, e, HOT);
                 s->hot--;
@@ -149,7 +150,6 @@ static int run_hot_hand(edm_pager *p, struct clock_pro *s) {
             if (expiring(p, e)) end_test(p, s, e);
         }
     }
-    return EDM_UNUSED;
 }
 
 static void run_test_hand(edm_pager *p, struct clock_pro *s) {
@@ -176,7 +176,8 @@ static int64_t choose(edm_pager *p) {
     struct clock_pro *s = p->ev_mem;
     int hot_hand_due = p->observe == EDM_OBSERVE_IDLE;
     while (s->entries > s->gone) {
-        if (hot_hand_due && run_hot_hand(p, s) == EDM_BUSY) return EDM_AGAIN;
+        if (hot_hand_due) run_hot_hand(p, s);
+        hot_hand_due = 0;
         uint32_t e = s->hand[COLD_HAND];
         int any = s->hot == s->entries - s->gone; /* a batch can leave hot pages only */
         while (is(p, e, any ? GONE : HOT | GONE)) e = s->link[e].next;

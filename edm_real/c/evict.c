@@ -314,7 +314,7 @@ void *edm_lpet_main(void *region) {
             uint32_t room = edm_event_ticket(&r->room);
             uint64_t failed = r->count.failed_writebacks;
             if (edm_reclaim_step(r, 0, &n) == EDM_OK || r->stop) break;
-            if (!n) edm_event_wait(&r->room, room, 0, 1000000u);
+            if (!n) edm_event_wait(&r->room, room, 0, EDM_AGAIN_NS);
             else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
         }
         if (EDM_UNLIKELY(spans != NULL)) edm_span_works(spans, EDM_ROLE_LPET, -1);
