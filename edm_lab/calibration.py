@@ -6,25 +6,26 @@ edm_sim.run(experiment, costs=costs)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from edm_policy.errors import EdmError, UsageError
 from edm_real import calibrate
 from edm_sim import Costs
 from edm_workload import Experiment
-from edm_workload.calibration import Calibration
+from edm_workload.calibration import SAME, Calibration, Speed
 from edm_workload.calibration import load as load_file
 from edm_workload.metadata import collect
 
 Progress = Callable[[str], None]
 
 
-def load(path: str | Path, scale: float = 1.0) -> Costs:
-    """A calibration file as what edm_sim.run(costs=...) takes. scale: times its speed, above 1 is
-    slower (see drift()). Raises EdmError for a file that is no calibration."""
-    return Costs.of(load_file(path), scale)
+def load(path: str | Path, speed: Speed = SAME) -> Costs:
+    """A calibration file as what edm_sim.run(costs=...) takes. speed: times its own (see drift()).
+    Raises EdmError for a file that is no calibration."""
+    return Costs.of(load_file(path), speed)
 
 
 def inner_store(url: str) -> str:
@@ -65,12 +66,12 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
     return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
 
 
-def drift(calibration: Calibration, anchors_ns: list[float], threads: int = 1) -> float:
-    """How much slower the machine is now than it was when calibrated, told by the anchor: a short
-    run of calibrate's own, the median of several; of two threads, for experiments of several."""
-    ordered = sorted(anchors_ns)
-    then = calibration.anchor_ns if threads == 1 else calibration.anchor_of_threads_ns
-    return ordered[len(ordered) // 2] / then
+def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
+    """How much slower the machine is now than it was when calibrated, told by the anchors: short
+    runs of calibrate's own, by their number of threads, the median of several."""
+    then = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
+    found = {n: median(taken) / then[n] for n, taken in anchors_ns.items() if taken}
+    return Speed(found.get(1, 1.0), found.get(2, 1.0))
 
 
 def warnings(calibration: Calibration) -> list[str]:

@@ -23,7 +23,7 @@ from edm_policy.errors import UsageError
 from edm_real.calibrate import LOCAL_STORES, Watch, anchor_ns
 from edm_sim import Costs
 from edm_workload import Experiment, Result
-from edm_workload.calibration import Calibration
+from edm_workload.calibration import SAME, Calibration, Speed
 from edm_workload.result import LATENCY_KEYS
 
 COUNTS = ("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks", "clean_drops")
@@ -56,7 +56,7 @@ class Comparison:
     simulated, real: the runs, in order. frame: one row a metric with the medians of both
     worlds, `error` = sim / real - 1, and `repeat_error` = half the spread of the real runs
     over their median. calibration: what the simulator drew from (None: its cost table's numbers),
-    at `scale` times its speed. components: seconds by component (columns sim and real), of one
+    at `speed` times its own. components: seconds by component (columns sim and real), of one
     more real run that counted them. disturbed: real runs that were made again.
     """
 
@@ -64,7 +64,7 @@ class Comparison:
     simulated: list[Result]
     real: list[Result]
     calibration: Calibration | None = None
-    scale: float = 1.0
+    speed: Speed = SAME
     components: pd.DataFrame | None = None
     disturbed: int = 0
 
@@ -143,31 +143,38 @@ def compare(
         raise UsageError(f"repeats: {repeats} must be a whole number from 1 up")
     say = progress or (lambda text: None)
     real: list[Result] = []
-    anchors: list[float] = []
-    disturbed, threads = 0, experiment.workload.threads
+    anchors: dict[int, list[float]] = {
+        n: [] for n in range(1, min(experiment.workload.threads, 2) + 1)
+    }
+    disturbed = 0
     # A store's server is somebody else's processor time, too, and belongs to the run.
     alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
     while len(real) < repeats:
         say(f"run {len(real) + 1} of {repeats}: real memory")
         watch = Watch()
         if calibration:
-            anchors.append(anchor_ns(len(anchors) + 1, threads))
+            _anchor(anchors)
         result = edm_real.run(experiment)
         if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
             disturbed += 1
             continue
         real.append(result)
     if calibration:
-        anchors.append(anchor_ns(len(anchors) + 1, threads))
-    scale = drift(calibration, anchors, threads) if calibration else 1.0
+        _anchor(anchors)
+    speed = drift(calibration, anchors) if calibration else SAME
     say("simulator")
-    costs = Costs.of(calibration, scale) if calibration else None
+    costs = Costs.of(calibration, speed) if calibration else None
     found = simulated(experiment, costs)
     parts = None
     if components:
         say("one more real run, counting where its time goes")
         parts = _components(found, edm_real.run(experiment, components=True))
-    return Comparison(experiment, [found], real, calibration, scale, parts, disturbed)
+    return Comparison(experiment, [found], real, calibration, speed, parts, disturbed)
+
+
+def _anchor(anchors: dict[int, list[float]]) -> None:
+    for threads, taken in anchors.items():
+        taken.append(anchor_ns(len(taken) + 1, threads))
 
 
 def _components(sim: Result, real: Result) -> pd.DataFrame:

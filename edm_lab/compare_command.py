@@ -174,7 +174,9 @@ def compare_command(args: argparse.Namespace) -> int:
         print(TIMES_LEFT_OUT)
         metadata["note"] = TIMES_LEFT_OUT
     if found:
-        print(f"the machine's speed against the calibration's: {1 / comparison.scale:.2f}")
+        speed = comparison.speed
+        beside = f", of several threads {1 / speed.crowded:.2f}" * (experiment.workload.threads > 1)
+        print(f"the machine's speed against the calibration's: {1 / speed.alone:.2f}{beside}")
     _save_plot(args.plot, comparison.plot)
     if args.output:
         metadata["calibration"] = found.metadata if found else None

@@ -28,8 +28,10 @@ from edm_workload import Trace
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
+    SAME,
     STEP_KINDS,
     Calibration,
+    Speed,
     mean_of,
 )
 from edm_workload.metadata import collect
@@ -163,12 +165,15 @@ class Bench:
 
     def scale(self, threads: int = 1) -> float:
         """What makes times that are measured now those of the speed at which it began."""
-        threads = min(threads, 2)
         if threads not in self.began_ns:
             return 1.0
         if time.monotonic() - self._taken_at[threads] > FRESH_S:
             self.anchor_ns(threads)
         return self.began_ns[threads] / self.anchors[threads][-1]
+
+    def speed(self, threads: int) -> Speed:
+        """Likewise, of a run of so many threads."""
+        return Speed(self.scale(), self.scale(2) if threads > 1 else 1.0)
 
     def run(
         self,
@@ -191,7 +196,7 @@ class Bench:
             page, write = revisits(PAGES, refs, self.seed, back)
         else:
             page, write = walk(PAGES, refs, self.seed, writes, row)
-        scale = self.scale(threads) if into else 1.0
+        speed = self.speed(threads) if into else SAME
         core = self.cores[0] if apart and threads == 1 and len(self.cores) > 1 else None
         with on_core(core):
             settings: dict[str, Any] = {"local": LIMIT, "evict": "fifo"} | options
@@ -206,7 +211,7 @@ class Bench:
                 result = region.replay(page, write, threads=threads, seed=self.seed)
                 found = region.spans()
                 for spans in into:
-                    spans.add(found, scale)
+                    spans.add(found, speed)
                 return result
 
     def think_ns(self) -> list[list[float]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_real.spans import PREEMPTED_NS, Span
-from edm_workload.calibration import FAULT_KINDS, Steps, Strata, strata
+from edm_workload.calibration import FAULT_KINDS, SAME, Speed, Steps, Strata, strata
 
 STEP_PREEMPTED_NS = 2_000_000.0
 ASLEEP_MOST_NS = 20_000_000.0
@@ -27,9 +27,10 @@ class Spans:
         self._parts: dict[tuple[str, str], list[Span]] = defaultdict(list)
         self._kinds: dict[str, list[Span]] = defaultdict(list)
 
-    def add(self, spans: Iterable[Span], scale: float = 1.0) -> None:
-        """scale: what makes their times those of the speed at which calibrate began."""
+    def add(self, spans: Iterable[Span], speed: Speed = SAME) -> None:
+        """speed: what makes their times those of the speed at which calibrate began."""
         for span in spans:
+            scale = speed.of(span.role != "lpet" and span.beside == "faulter")
             s = replace(span, sum_ns=scale * span.sum_ns, values_ns=scale * span.values_ns)
             self._parts[s.kind, s.beside].append(s)
             self._kinds[s.kind].append(s)

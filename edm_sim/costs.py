@@ -14,7 +14,7 @@ from typing import Any
 
 from edm_policy.errors import UsageError
 from edm_workload import Experiment
-from edm_workload.calibration import Calibration, load, mean_of, usual
+from edm_workload.calibration import SAME, Calibration, Speed, load, mean_of, usual
 from edm_workload.units import refuse_unknown
 
 
@@ -48,8 +48,7 @@ class Costs:
     spin_ns           who waits for a page in somebody's hands keeps its core so long
 
     calibration: then all of these are its means (or unused, as it knows what costs depend on),
-    and the simulator draws from it. scale: times its own speed; above 1, the machine is slower
-    now than it was then.
+    and the simulator draws from it, at `speed` times its own.
     """
 
     think_ns: int = 20
@@ -74,11 +73,11 @@ class Costs:
     nap_ns: int = 30_000
     spin_ns: int = 30_000
     calibration: Calibration | None = None
-    scale: float = 1.0
+    speed: Speed = SAME
 
     @classmethod
-    def of(cls, calibration: Calibration, scale: float = 1.0) -> Costs:
-        """What a calibration says."""
+    def of(cls, calibration: Calibration, speed: Speed = SAME) -> Costs:
+        """What a calibration says; speed: of the machine now, against that of then."""
         alone = {k: usual(by) for k, by in calibration.faults.items()}
         told = alone["conclude"]
         means = {
@@ -100,13 +99,13 @@ class Costs:
         if calibration.monitor:
             means["monitor_ns"] = usual(calibration.monitor["arrive"])
             means["monitor_return_ns"] = usual(calibration.monitor["return"])
-        whole = {name: round(ns * scale) for name, ns in means.items()}
+        whole = {name: round(ns * speed.alone) for name, ns in means.items()}
         # What threads cost one another is in what was measured beside them.
-        return replace(cls(), **whole, tlb_ns=0, calibration=calibration, scale=scale)
+        return replace(cls(), **whole, tlb_ns=0, calibration=calibration, speed=speed)
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if f.name in ("calibration", "scale"):
+            if f.name in ("calibration", "speed"):
                 continue
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -122,7 +121,7 @@ class Costs:
 class StoreCosts:
     """Service of one page by a store: get, and put as one of a batch; ns.
 
-    measured: get, put and new of a calibration (see there), at `scale` times its speed.
+    measured: get, put and new of a calibration (see there), at `speed` times its own.
     """
 
     get_ns: int
@@ -130,7 +129,7 @@ class StoreCosts:
     source: str = ""
     remote: bool = False  # who waits for it is off the core
     measured: dict[str, Any] | None = None
-    scale: float = 1.0
+    speed: Speed = SAME
     quick: bool = False  # asked again rather than a clean page's bytes kept
     places: bool = False  # pages are read straight to where they are stored
 
@@ -176,11 +175,11 @@ def store_costs(url: str, costs: Costs | None = None) -> StoreCosts:
         found = calibration.stores[scheme]
         size, ns = found["put"]["sizes"][-1]
         return StoreCosts(
-            round(usual(found["get"]) * costs.scale),
-            round(ns / size * costs.scale),
+            round(usual(found["get"]) * costs.speed.alone),
+            round(ns / size * costs.speed.alone),
             calibration.name(),
             measured=found,
-            scale=costs.scale,
+            speed=costs.speed,
             quick=scheme in STORE_COSTS and STORE_COSTS[scheme].quick,
             places=places and scheme in STORE_COSTS and STORE_COSTS[scheme].places,
         )

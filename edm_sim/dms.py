@@ -102,7 +102,7 @@ class DirectDms:
         store."""
         if not store.measured:
             return lambda n, beside: n * store.get_ns, lambda n, new: n * store.put_ns
-        draws = Sampler(seed, store.scale, "store")
+        draws = Sampler(seed, store.speed, "store")
         gets = draws.by_beside(store.measured, ("get",)) + draws.by_beside(
             store.measured, ("near",)
         )

@@ -16,14 +16,22 @@ import numpy as np
 from edm_sim.costs import Costs
 from edm_sim.distributions import BLOCK, sampler, stream
 from edm_sim.distributions import Strata as StrataDistribution
-from edm_workload.calibration import BESIDE, Calibration, Steps, Strata, mean_ns, nearest
+from edm_workload.calibration import (
+    BESIDE,
+    Calibration,
+    Speed,
+    Steps,
+    Strata,
+    mean_ns,
+    nearest,
+)
 
 Draw = Callable[[], int]
 FLUSH, FAULTER, LPET, NOBODY = range(len(BESIDE))
 NEAR = len(BESIDE)
 
 # Where one was not seen beside something, what comes closest.
-_NEAREST = {
+_ORDER = {
     "flush": ("flush", "lpet", "faulter", "nobody"),
     "faulter": ("faulter", "lpet", "flush", "nobody"),
     "lpet": ("lpet", "faulter", "nobody", "flush"),
@@ -31,8 +39,8 @@ _NEAREST = {
 }
 
 
-def _by(table: Mapping[str, Any], beside: str) -> Any:
-    return next(table[b] for b in _NEAREST[beside] if b in table)
+def _nearest(table: Mapping[str, Any], beside: str) -> str:
+    return next(b for b in _ORDER[beside] if b in table)
 
 
 def constant(ns: int) -> Draw:
@@ -48,13 +56,14 @@ def beside_all(draw: Draw) -> list[Draw]:
 class Sampler:
     """Draws of one owner at one speed of the machine, from streams of their own names."""
 
-    def __init__(self, seed: int, scale: float, owner: str):
-        self.scale = scale
+    def __init__(self, seed: int, speed: Speed, owner: str):
+        self.speed = speed
         self._seed, self._owner = seed, owner
 
-    def strata(self, parts: Strata, name: str) -> Draw:
-        """Of a distribution."""
-        values = [(share, ns * self.scale) for share, ns in parts]
+    def strata(self, parts: Strata, name: str, crowded: bool = False) -> Draw:
+        """Of a distribution; crowded: of a thread beside another one that faults."""
+        scale = self.speed.of(crowded)
+        values = [(share, ns * scale) for share, ns in parts]
         return sampler(StrataDistribution.of(values), stream(self._seed, f"{self._owner} {name}"))
 
     def fault(self, c: Calibration, *kinds: str) -> list[Draw]:
@@ -66,20 +75,25 @@ class Sampler:
     ) -> list[Draw]:
         """What `kinds` of a table take together, by what goes on beside."""
         return [
-            _added([self.strata(_by(table[k], b), f"{near}{k} beside {b}") for k in kinds])
+            _added([self._seen(table[k], b, f"{near}{k} beside {b}") for k in kinds])
             for b in BESIDE
         ]
+
+    def _seen(self, by: Mapping[str, Strata], beside: str, name: str) -> Draw:
+        """What was seen beside that, or what comes closest."""
+        seen = _nearest(by, beside)
+        return self.strata(by[seen], name, crowded=seen == "faulter")
 
     def way(self, c: Calibration, kind: str, monitor: bool, threads: int) -> list[Draw]:
         """arrive or return."""
         if not monitor:
             return self.fault(c, kind)
         beside = "faulter" if threads > 1 else "nobody"
-        return beside_all(self.strata(_by(c.monitor[kind], beside), kind))
+        return beside_all(self._seen(c.monitor[kind], beside, kind))
 
     def batch(self, steps: Steps, name: str) -> Callable[[int], int]:
         """Of a number of pages."""
-        return _batch(steps, self.scale, stream(self._seed, f"{self._owner} {name}"))
+        return _batch(steps, self.speed.alone, stream(self._seed, f"{self._owner} {name}"))
 
     def step(
         self, table: Mapping[str, Mapping[str, Steps]], *kinds: str
@@ -87,7 +101,7 @@ class Sampler:
         """Components of a reclaim step one after the other, for the same pages."""
         found = []
         for b in BESIDE:
-            parts = [self.batch(_by(table[k], b), f"{k} beside {b}") for k in kinds]
+            parts = [self.batch(table[k][_nearest(table[k], b)], f"{k} beside {b}") for k in kinds]
             found.append(_added_for(parts))
         return found
 
@@ -155,7 +169,7 @@ class Machine:
             self.tap, self.nap = constant(0), constant(costs.nap_ns)
             self.interrupt = self.write_interrupt = constant(costs.tlb_ns)
             return
-        s = Sampler(seed, costs.scale, owner)
+        s = Sampler(seed, costs.speed, owner)
         self.there, self.back = (s.way(c, k, monitor, threads) for k in ("arrive", "return"))
         self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")
         self.zero = s.fault(c, "zero", "conclude")
@@ -166,7 +180,7 @@ class Machine:
         self.late = s.strata(c.late, "late")
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
-        self.write_interrupt = constant(round(c.write_interrupt_ns * costs.scale))
+        self.write_interrupt = constant(round(c.write_interrupt_ns * costs.speed.crowded))
         self.choose, self.sort, self.splice, self.flush, self.read, self.done, self.stored = (
             s.step(c.steps, *kinds)
             for kinds in (

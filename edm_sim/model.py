@@ -71,7 +71,7 @@ class Model:
             self.series = Series(self, interval_ns)
 
     def _think(self) -> Think:
-        sim, measured, scale = self.experiment.sim, self.costs.calibration, self.costs.scale
+        sim, measured, scale = self.experiment.sim, self.costs.calibration, self.costs.speed.alone
         timed = sim.times == "trace"
         if sim.think_ns is not None or not measured:
             asked = sim.think_ns

@@ -120,6 +120,23 @@ def nearest(sizes: Sequence[Sequence[float]], n: float) -> int:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What makes times of one moment those of another: one thread's and LPET's (alone), and those
+    of a thread beside another one that faults (crowded), as the two drift apart. Above 1: slower.
+    """
+
+    alone: float = 1.0
+    crowded: float = 1.0
+
+    def of(self, crowded: bool) -> float:
+        """The one that holds."""
+        return self.crowded if crowded else self.alone
+
+
+SAME = Speed()
+
+
+@dataclass(frozen=True)
 class Calibration:
     """See the module: every field is a key of the file."""
 

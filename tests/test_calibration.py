@@ -18,7 +18,7 @@ from edm_sim.distributions import Strata
 from edm_sim.distributions import stream as random_stream
 from edm_sim.references import References, Think
 from edm_workload import Experiment, Trace
-from edm_workload.calibration import Calibration, load, mean_ns, mean_of, strata
+from edm_workload.calibration import Calibration, Speed, load, mean_ns, mean_of, strata
 
 SMALL = {"pages": 1024, "refs": 20_000, "local": "25%"}
 
@@ -110,7 +110,7 @@ def test_faults_alone_take_what_was_measured(calibration: Calibration) -> None:
 
 def test_a_slower_machine_takes_longer_in_proportion(calibration: Calibration) -> None:
     asked = Experiment.from_options(**SMALL)
-    one, two = (edm_sim.run(asked, costs=Costs.of(calibration, s)) for s in (1.0, 2.0))
+    one, two = (edm_sim.run(asked, costs=Costs.of(calibration, Speed(s, s))) for s in (1.0, 2.0))
     assert two.elapsed_s == pytest.approx(2 * one.elapsed_s, rel=0.15)
 
 

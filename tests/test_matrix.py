@@ -12,7 +12,7 @@ from edm_lab.matrix import Matrix, part_of, points
 from edm_policy import UsageError
 from edm_sim.costs import DEFAULT_CALIBRATION
 from edm_workload import Experiment, Result
-from edm_workload.calibration import load
+from edm_workload.calibration import Speed, load
 
 
 def test_the_matrix_has_evictors_workloads_memory_threads_stores_and_modes() -> None:
@@ -39,8 +39,9 @@ def test_parts_are_the_matrix_and_no_point_twice() -> None:
 
 def test_threads_have_an_anchor_of_their_own() -> None:
     calibration = replace(load(DEFAULT_CALIBRATION), anchor_ns=1000, anchor_of_threads_ns=2000)
-    assert drift(calibration, [1500.0, 9000.0, 1000.0]) == 1.5
-    assert drift(calibration, [1500.0, 9000.0, 1000.0], threads=2) == 0.75
+    slow = [1500.0, 9000.0, 1000.0]
+    assert drift(calibration, {1: slow}) == Speed(1.5, 1.0)
+    assert drift(calibration, {1: slow, 2: slow}) == Speed(1.5, 0.75)
 
 
 def test_counts_are_held_against_the_real_runs_own_repeat_error() -> None:
