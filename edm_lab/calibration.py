@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 from edm_policy.errors import EdmError, UsageError
 from edm_real import calibrate
+from edm_real.calibrate_bench import Bench, speed_of
 from edm_sim import Costs
 from edm_workload import Experiment
 from edm_workload.calibration import SAME, Calibration, Speed
@@ -47,30 +47,30 @@ def with_stores(
     """The calibration, with stores of the experiments that it does not know measured now."""
     stores = dict(calibration.stores)
     began_ns = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
-    bench = calibrate.Bench(began_ns=began_ns)
-    for experiment in experiments:
-        url = inner_store(experiment.store.url)
-        if of_store(url) in stores:
-            continue
-        if progress:
-            progress(f"calibrating store {url}")
-        try:
-            stores[of_store(url)] = calibrate.measure_store(url, bench)
-        except UsageError as e:
-            raise EdmError(f"calibration: store {url}: {e}") from e
+    with Bench(began_ns=began_ns) as bench:
+        for experiment in experiments:
+            url = inner_store(experiment.store.url)
+            if of_store(url) in stores:
+                continue
+            if progress:
+                progress(f"calibrating store {url}")
+            try:
+                stores[of_store(url)] = calibrate.measure_store(url, bench)
+            except UsageError as e:
+                raise EdmError(f"calibration: store {url}: {e}") from e
     return replace(calibration, stores=stores)
 
 
 def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
-    """Calibrates this machine: quick, a quarter of a minute."""
+    """Calibrates this machine: quick, half a minute."""
     return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
 
 
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
     """How much slower the machine is now than it was when calibrated, told by the anchors: short
-    runs of calibrate's own, by their number of threads, the median of several."""
+    runs of calibrate's own, by their number of threads, of several each; see speed_of()."""
     then = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
-    found = {n: median(taken) / then[n] for n, taken in anchors_ns.items() if taken}
+    found = {n: speed_of(n, taken) / then[n] for n, taken in anchors_ns.items() if taken}
     return Speed(found.get(1, 1.0), found.get(2, 1.0))
 
 

@@ -20,7 +20,8 @@ import edm_real
 import edm_sim
 from edm_lab.calibration import drift, inner_store
 from edm_policy.errors import UsageError
-from edm_real.calibrate import LOCAL_STORES, Watch, anchor_ns
+from edm_real.calibrate import LOCAL_STORES
+from edm_real.calibrate_bench import Bench, Watch
 from edm_sim import Costs
 from edm_workload import Experiment, Result
 from edm_workload.calibration import SAME, Calibration, Speed
@@ -143,25 +144,24 @@ def compare(
         raise UsageError(f"repeats: {repeats} must be a whole number from 1 up")
     say = progress or (lambda text: None)
     real: list[Result] = []
-    anchors: dict[int, list[float]] = {
-        n: [] for n in range(1, min(experiment.workload.threads, 2) + 1)
-    }
     disturbed = 0
     # A store's server is somebody else's processor time, too, and belongs to the run.
     alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
-    while len(real) < repeats:
-        say(f"run {len(real) + 1} of {repeats}: real memory")
-        watch = Watch()
-        if calibration:
-            _anchor(anchors)
-        result = edm_real.run(experiment)
-        if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
-            disturbed += 1
-            continue
-        real.append(result)
-    if calibration:
-        _anchor(anchors)
-    speed = drift(calibration, anchors) if calibration else SAME
+    anchors = range(1, min(experiment.workload.threads, 2) + 1) if calibration else ()
+    with Bench() as bench:
+        while len(real) < repeats:
+            say(f"run {len(real) + 1} of {repeats}: real memory")
+            watch = Watch()
+            for threads in anchors:
+                bench.anchor_ns(threads)
+            result = edm_real.run(experiment)
+            if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
+                disturbed += 1
+                continue
+            real.append(result)
+        for threads in anchors:
+            bench.anchor_ns(threads)
+    speed = drift(calibration, bench.anchors) if calibration else SAME
     say("simulator")
     costs = Costs.of(calibration, speed) if calibration else None
     found = simulated(experiment, costs)
@@ -170,11 +170,6 @@ def compare(
         say("one more real run, counting where its time goes")
         parts = _components(found, edm_real.run(experiment, components=True))
     return Comparison(experiment, [found], real, calibration, speed, parts, disturbed)
-
-
-def _anchor(anchors: dict[int, list[float]]) -> None:
-    for threads, taken in anchors.items():
-        taken.append(anchor_ns(len(taken) + 1, threads))
 
 
 def _components(sim: Result, real: Result) -> pd.DataFrame:

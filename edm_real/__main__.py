@@ -237,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         "calibrate", help="what this machine's primitives cost, for the simulator"
     )
     calibrate.add_argument("-o", "--output", default="calibration.json", metavar="FILE")
-    calibrate.add_argument("--quick", action="store_true", help="a quarter of a minute")
+    calibrate.add_argument("--quick", action="store_true", help="half a minute")
     calibrate.add_argument(
         "--store", action="append", default=[], metavar="URL", help="a further store to measure"
     )

@@ -93,13 +93,13 @@ class Spans:
         return strata(value[order] * several, count[order])
 
     def step(self, kind: str, least: int = 8) -> dict[str, Steps]:
-        """Batches by what went on beside."""
-        found = {}
-        for beside in self._besides(kind):
-            made = batches(self._parts[kind, beside], least)
-            if made:
-                found[beside] = made
-        return found
+        """Batches: of LPET's, and of direct reclaim beside a thread that faults (faulter), or not
+        (nobody)."""
+        by: dict[str, list[Span]] = {"lpet": [], "faulter": [], "nobody": []}
+        for s in self._kinds[kind]:
+            direct = "faulter" if s.beside == "faulter" else "nobody"
+            by["lpet" if s.role == "lpet" else direct].append(s)
+        return {who: made for who, spans in by.items() if (made := batches(spans, least))}
 
     def once(self, kind: str, least_ns: float = 0, most_ns: float = PREEMPTED_NS) -> Strata:
         """All spans of a kind, from `least_ns` up to `most_ns`."""

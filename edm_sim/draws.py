@@ -96,14 +96,42 @@ class Sampler:
         return _batch(steps, self.speed.alone, stream(self._seed, f"{self._owner} {name}"))
 
     def step(
-        self, table: Mapping[str, Mapping[str, Steps]], *kinds: str
+        self, table: Mapping[str, Mapping[str, Steps]], *kinds: str, name: str = ""
     ) -> list[Callable[[int], int]]:
         """Components of a reclaim step one after the other, for the same pages."""
         found = []
         for b in BESIDE:
-            parts = [self.batch(table[k][_nearest(table[k], b)], f"{k} beside {b}") for k in kinds]
+            parts = [
+                self.batch(table[k][_nearest(table[k], b)], f"{k}{name} beside {b}") for k in kinds
+            ]
             found.append(_added_for(parts))
         return found
+
+
+def in_rows(
+    scattered: Sequence[Callable[[int], int]], rows: Sequence[Callable[[int], int]]
+) -> list[Callable[[int, float], int]]:
+    """Of n pages and the share of them that do not follow another one: by that share between what
+    scattered pages take and pages in rows."""
+
+    def of(apart: Callable[[int], int], row: Callable[[int], int]) -> Callable[[int, float], int]:
+        def draw(n: int, share: float) -> int:
+            if share == 1.0 or not n:
+                return apart(n)
+            return round(share * apart(n) + (1 - share) * row(n))
+
+        return draw
+
+    return [of(apart, row) for apart, row in zip(scattered, rows, strict=True)]
+
+
+def share_apart(pages: Sequence[int]) -> float:
+    """Of pages, in any order: 0 if they are one row, 1 if no two are neighbours."""
+    n = len(pages)
+    if n < 2:
+        return 1.0
+    known = set(pages)
+    return (sum([page - 1 not in known for page in pages]) - 1) / (n - 1)
 
 
 def _added(parts: Sequence[Draw]) -> Draw:
@@ -146,9 +174,19 @@ class Machine:
     while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
     another thread costs; write_interrupt: one for a single page's write-protection. steps: the
     parts of a reclaim step (None: costs.reclaim_ns is one number).
+
+    places: pages go straight to where the store keeps them.
     """
 
-    def __init__(self, costs: Costs, seed: int, owner: str, monitor: bool, threads: int = 1):
+    def __init__(
+        self,
+        costs: Costs,
+        seed: int,
+        owner: str,
+        monitor: bool,
+        threads: int = 1,
+        places: bool = False,
+    ):
         c = costs.calibration
         self.measured = c is not None
         self.there_waits = (
@@ -181,10 +219,12 @@ class Machine:
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
         self.write_interrupt = constant(round(c.write_interrupt_ns * costs.speed.crowded))
-        self.choose, self.sort, self.splice, self.flush, self.read, self.done, self.stored = (
-            s.step(c.steps, *kinds)
-            for kinds in (
-                *(("choose",), ("sort",), ("splice",), ("flush",), ("read", "sum")),
-                *(("done",), ("stored",)),
-            )
+        way = "placed" if places else "put"
+        apart, rows = c.steps[way], c.steps[f"{way} rows"]
+        self.choose, self.done, self.stored = (
+            s.step(apart, kind) for kind in ("choose", "done", "stored")
+        )
+        self.sort, self.splice, self.flush, self.read = (
+            in_rows(s.step(apart, *kinds), s.step(rows, *kinds, name=" in rows"))
+            for kinds in (("sort",), ("splice",), ("flush",), ("read", "sum"))
         )

@@ -76,7 +76,9 @@ class Instance(Faults):
         self.asks = asks
         self._monitor = monitor
         self._spinning = spinning
-        self.draw = Machine(costs, seed, f"instance {number}", monitor, len(shares))
+        self.draw = Machine(
+            costs, seed, f"instance {number}", monitor, len(shares), dms.place is not None
+        )
         # A core fewer for each handler that polls; none given means one for every thread.
         own = cores - handlers * (monitor and spinning)
         measured = costs.calibration

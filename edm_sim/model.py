@@ -77,11 +77,13 @@ class Model:
             asked = sim.think_ns
             return Think(self.costs.think_ns if asked is None else asked, timed)
         limit = self.config.limit
-        by_faults = by_pages = None
+        by_faults = by_pages = following = None
         if limit < self.config.pages:
             by_faults = [[faults, ns * scale] for faults, ns in measured.hit]
+            following = [[faults, ns * scale] for faults, ns in measured.hits]
             by_pages = [[pages, ns * scale] for pages, ns in measured.think]
-        return Think(round(measured.think_ns(limit) * scale), timed, True, by_faults, by_pages)
+        ns = round(measured.think_ns(limit) * scale)
+        return Think(ns, timed, True, by_faults, by_pages, following)
 
     def _shares(self, k: int) -> list[Share]:
         # Instances of their own run the same kind of work, not the same references.

@@ -16,7 +16,7 @@ from edm_sim.commands import Commands
 from edm_sim.cores import Cores, Thread
 from edm_sim.costs import Costs
 from edm_sim.dms import PageServer, StoreError
-from edm_sim.draws import Machine
+from edm_sim.draws import FAULTER, LPET, NOBODY, Machine, share_apart
 from edm_sim.references import Share
 from edm_sim.rest import Rest
 from edm_sim.spt import Spt
@@ -198,7 +198,7 @@ class Reclaim:
         mapped = [c for c in commands if not c[2] & _IDLE]
         self.mapped.update([page for _, page, _ in mapped])
         if self.draw.measured:
-            yield env.timeout(self.draw.choose[self.beside(by)](n))
+            yield env.timeout(self.draw.choose[self._who(by)](n))
         else:
             yield env.timeout(self.locked(0, self.costs.decide_ns))
         if idle:
@@ -208,6 +208,12 @@ class Reclaim:
             yield from self._store(mapped, begin, by, lpet)
         self.under_way -= 1
         self.made_progress()
+
+    def _who(self, by: Share | None) -> int:
+        """Who does a step (None: LPET), and a thread beside what, as draws.py counts it."""
+        if not by:
+            return LPET
+        return FAULTER if self.beside(by) == FAULTER else NOBODY
 
     def _dropped(self, command: tuple[int, int, int]) -> bool:
         """A clean page's bytes are not kept: it leaves, or the store is quickly asked again."""
@@ -230,17 +236,17 @@ class Reclaim:
             self.mapped.difference_update(pages)
             yield env.timeout(self.costs.reclaim_ns(out, len(dropped)) + self.interrupt_others(by))
             return
-        beside = self.beside(by)
-        yield env.timeout(draw.sort[beside](n) + draw.splice[beside](out))
-        beside = self.beside(by)
+        beside, apart = self._who(by), share_apart(pages)
+        yield env.timeout(draw.sort[beside](n, apart) + draw.splice[beside](out, apart))
+        beside = self._who(by)
         self.flushing += 1
-        flush_ns = draw.flush[beside](n)
+        flush_ns = draw.flush[beside](n, apart)
         yield env.timeout(flush_ns // 2)
         self.mapped.difference_update(pages)  # one after the other: on the mean, half of it is over
         yield env.timeout(flush_ns - flush_ns // 2)
         self.flushing -= 1
         self.interrupt_others(by)
-        yield env.timeout(draw.read[self.beside(by)](out))
+        yield env.timeout(draw.read[self._who(by)](out, apart))
 
     def _store(
         self, commands: list[tuple[int, int, int]], begin: int, by: Share | None, lpet: bool
@@ -248,7 +254,7 @@ class Reclaim:
         """The pager is told that the pages are out of sight; those that leave are stored."""
         n = len(commands)
         if self.draw.measured:
-            yield self.env.timeout(self.draw.done[self.beside(by)](n))
+            yield self.env.timeout(self.draw.done[self._who(by)](n))
         for _, page, _ in commands:
             if not self.gone:
                 lib.edm_done(self.ptr, page, self.env.now)
@@ -278,7 +284,7 @@ class Reclaim:
             if asleep:
                 yield from self._lpet_runs()
             if self.draw.measured:
-                yield self.env.timeout(self.draw.stored[self.beside(by)](len(dirty)))
+                yield self.env.timeout(self.draw.stored[self._who(by)](len(dirty)))
         except StoreError:
             for page in dirty:
                 if not self.gone:

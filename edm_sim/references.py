@@ -27,6 +27,7 @@ class Think:
     measured: a reference that faults is not among them, as Costs.between_ns has it. by_faults,
     by_pages: instead of `ns`, for who hits what was pushed out of the caches by then; [faults since
     the last reference to its page, ns], and [other pages since then, ns]; the dearer of the two.
+    following: by_faults of those that do not come first after a fault (None: all are as those).
     """
 
     ns: int
@@ -34,6 +35,7 @@ class Think:
     measured: bool = False
     by_faults: list[list[float]] | None = None
     by_pages: list[list[float]] | None = None
+    following: list[list[float]] | None = None
 
 
 class References:
@@ -113,7 +115,10 @@ def _clock_by_reuse(since: NDArray[np.int64], think: Think, gap: float) -> memor
         known, ns = np.array(rows).T
         return np.interp(np.log(of), np.log(known), ns)
 
-    took = np.maximum(table(think.by_faults, since / gap), table(think.by_pages, since))
+    by_faults = table(think.by_faults, since / gap)
+    if think.following:  # the share that comes first, where faults come at random
+        by_faults = (by_faults + (gap - 1) * table(think.following, since / gap)) / gap
+    took = np.maximum(by_faults, table(think.by_pages, since))
     return np.rint(np.cumsum(np.concatenate([[0.0], took]))).astype(np.int64).data
 
 

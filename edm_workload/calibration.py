@@ -8,14 +8,18 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
                           to the next
     spin_ns               how long who waits for a page spins before it sleeps
     think                 [pages, ns] of a reference that hits, all of so many pages resident
-    hit                   [faults since the last reference to its page, ns] of one that hits
+    hit                   [faults since the last reference to its page, ns] of one that hits, the
+                          first after a fault
+    hits                  the same of those that follow it: what they wait for memory overlaps
     between_ns            what the replay loop does for one that faults, outside of its latency;
     between_near_ns       the same on the page after the last one
     anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
     anchor_of_threads_ns  the same of two threads
     faults                kind -> beside what -> strata: the components of a fault
     near                  the same on the page after the last one, where caches help
-    steps                 kind -> beside what -> sizes and spread: those of a reclaim step
+    steps                 way -> kind -> by whom -> sizes and spread: those of a reclaim step; ways
+                          are WAYS, and "... rows", of neighbours (ROW_KINDS alone); by LPET, or
+                          by a thread beside one that faults (faulter), or not (nobody)
     late                  LPET, rung for while it sleeps until it runs: strata
     nap                   what its shortest nap by the clock takes: strata
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
@@ -47,7 +51,7 @@ from numpy.typing import NDArray
 from edm_policy.errors import EdmError
 from edm_workload.files import whole
 
-SCHEMA = 4
+SCHEMA = 5
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -67,7 +71,11 @@ FAULT_KINDS = (
     "return",
 )
 NEAR_KINDS = ("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return")
+WAYS = ("placed", "put")
+"""Where a page's bytes go: straight to the store's memory, or to a buffer and through its put."""
+
 STEP_KINDS = ("choose", "sort", "splice", "flush", "read", "sum", "done", "stored")
+ROW_KINDS = ("sort", "splice", "flush", "read", "sum")
 
 Strata = list[list[float]]
 Steps = dict[str, Any]
@@ -145,13 +153,14 @@ class Calibration:
     spin_ns: float
     think: list[list[float]]
     hit: list[list[float]]
+    hits: list[list[float]]
     between_ns: float
     between_near_ns: float
     anchor_ns: float
     anchor_of_threads_ns: float
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
-    steps: dict[str, dict[str, Steps]]
+    steps: dict[str, dict[str, dict[str, Steps]]]
     late: Strata
     ring: Strata
     nap: Strata
@@ -245,7 +254,11 @@ def _check(c: Calibration) -> None:
         _check_strata(what, getattr(c, what))
     _check_sizes("think", c.think)
     _check_sizes("hit", c.hit)
-    batches = [(k, b) for k in STEP_KINDS for b in c.steps[k].values()]
+    _check_sizes("hits", c.hits)
+    batches = []
+    for way in WAYS:
+        for name, kinds in ((way, STEP_KINDS), (f"{way} rows", ROW_KINDS)):
+            batches += [(f"{k} of {name}", b) for k in kinds for b in c.steps[name][k].values()]
     for scheme, store in c.stores.items():
         batches += [(f"{k} of {scheme}", store[k]) for k in ("put", "new")]
     for what, batch in batches:

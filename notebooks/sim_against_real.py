@@ -42,7 +42,7 @@ base = Experiment.from_options(trace="zipf:1.0", pages=pages, refs=refs, local="
 # %% [markdown]
 # ## What this machine's own work costs
 #
-# Measured inside the runtime, on workloads of its own, never on those compared below: a quarter of
+# Measured inside the runtime, on workloads of its own, never on those compared below: half
 # a minute, or more for less noise.
 
 # %%

@@ -64,6 +64,7 @@ def test_a_file_is_read_back_as_it_was(calibration: Calibration, tmp_path: Path)
         ({"late": [[0.5, 5.0]]}, "shares that are not 1"),
         ({"interrupt": []}, "interrupt"),
         ({"hit": [[3.0, -1.0]]}, "hit"),
+        ({"hits": []}, "hits"),
         ({"faults": {}}, "arrive"),
         ({"more": 1}, "more"),
     ],
@@ -192,13 +193,51 @@ def test_a_page_is_used_until_it_is_unmapped(calibration: Calibration) -> None:
         steps = {"sizes": [[1.0, ns], [1000.0, ns + 1]], "spread": [[[1.0, 1.0]]] * 2}
         return {"nobody": steps}
 
-    steps = {kind: always(1e5 if kind == "choose" else 1.0) for kind in calibration.steps}
+    steps = {
+        way: {kind: always(1e5 if kind == "choose" else 1.0) for kind in by}
+        for way, by in calibration.steps.items()
+    }
     asked = Experiment.from_options(
         **SMALL | {"local": "75%"}, trace="zipf:1.0", writes=0.0, high=400, low=300, evict="fifo"
     )
     result = edm_sim.run(asked, costs=Costs.of(replace(calibration, steps=steps)))
     assert result.extra["wakes"] > 10 and result.stalls == 0
     assert result.extra["components_s"].get("wait", 0.0) < 10e-6 * result.extra["wakes"]
+
+
+def reclaim_us(calibration: Calibration, way: str, kind: str, **options: str) -> float:
+    """What an eviction takes longer, by LPET or in a fault, if that step takes 1 ms a page."""
+
+    def took_s(ns: float) -> float:
+        made = {"nobody": {"sizes": [[1.0, ns]], "spread": [[[1.0, 1.0]]]}}
+        steps = calibration.steps | {way: calibration.steps[way] | {kind: made}}
+        asked = Experiment.from_options(**SMALL | {"refs": 5000}, evict="fifo", **options)
+        result = edm_sim.run(asked, costs=Costs.of(replace(calibration, steps=steps)))
+        spent = result.extra["components_s"]
+        return (spent["lpet"] + spent.get("reclaim", 0.0)) / result.evictions
+
+    return 1e6 * (took_s(1e6) - took_s(0.0))
+
+
+def test_pages_in_a_row_take_what_was_measured_of_rows(calibration: Calibration) -> None:
+    rows, apart = (
+        [reclaim_us(calibration, way, "read", trace=trace) for way in ("placed rows", "placed")]
+        for trace in ("loop", "uniform")
+    )
+    assert rows[0] > 4 * rows[1]
+    assert apart[1] > 4 * apart[0]
+
+
+@pytest.mark.parametrize("where", [{"store": "file:"}, {"network": "rdma"}])
+def test_pages_that_are_put_take_what_was_measured_of_buffers(
+    calibration: Calibration, where: dict[str, str]
+) -> None:
+    put, placed = (
+        [reclaim_us(calibration, way, "choose", trace="uniform", **at) for way in ("put", "placed")]
+        for at in (where, {})
+    )
+    assert put[0] > 500 and put[1] == 0
+    assert placed[1] > 500 and placed[0] == 0
 
 
 def test_a_flush_interrupts_once_however_large_the_batch(calibration: Calibration) -> None:
@@ -220,7 +259,8 @@ def test_hits_cost_by_what_came_between_them(calibration: Calibration) -> None:
     near, far = [[1.0, 1.0], [1e6, 1.0]], [[1.0, 1.0], [64.0, 10_000.0]]
     asked = Experiment.from_options(**SMALL, trace="zipf:1.0")
     quick, slow = (
-        edm_sim.run(asked, costs=Costs.of(replace(calibration, hit=hit))) for hit in (near, far)
+        edm_sim.run(asked, costs=Costs.of(replace(calibration, hit=hit, hits=hit)))
+        for hit in (near, far)
     )
     hits = slow.refs - slow.faults
     assert 0.2 < (slow.elapsed_s - quick.elapsed_s) / (hits * 10e-6) < 1.0
@@ -240,6 +280,21 @@ def test_a_hit_costs_more_the_more_faults_came_since() -> None:
     assert took_ns(1) == pytest.approx(512 * 1000, rel=0.01)
     assert took_ns(512) == pytest.approx(512 * 9.1, rel=0.01)
     assert took_ns(1) > took_ns(4) > took_ns(64) > took_ns(512)
+
+
+def test_hits_that_follow_one_another_wait_together() -> None:
+    trace = Trace(page=np.tile(np.arange(512, dtype=np.uint32), 4))
+    first, following, by_pages = [[1.0, 1000.0]], [[1.0, 100.0]], [[1.0, 1.0]]
+
+    def took_ns(gap: int, *more: list[list[float]]) -> float:
+        refs = References(trace, Think(1, True, True, first, by_pages, *more))
+        for _ in range(1000):
+            refs.faulted(gap)
+        return refs.think_ns(512, 1024) / 512
+
+    assert took_ns(64) == took_ns(1) == took_ns(1, following) == 1000
+    assert took_ns(4, following) == pytest.approx(1000 / 4 + 100 * 3 / 4)
+    assert took_ns(256, following) == pytest.approx(100, rel=0.05)
 
 
 def test_a_traces_times_can_be_left_out(calibration: Calibration) -> None:
