@@ -56,7 +56,7 @@ def test_decides_as_its_twin_in_c_on_real_memory(tmp_path):
         base = Experiment.from_options(trace="zipf:1.0", pages=600, refs=8000, local="25%",
                                        lockstep=True)
         logs = []
-        for evict in ("lpet", "mine:SecondChance"):
+        for evict in ("lpet:adapt=0", "mine:SecondChance"):
             result = edm_real.run(base.with_(evict=evict), log=Path(sys.argv[1]) / "log")
             assert result.verified and result.evict == evict
             logs.append(load_log(Path(sys.argv[1]) / "log")[1].tobytes())

@@ -74,7 +74,8 @@ def test_the_tool_tells_what_lackey_tells_to_the_last_record(tmp_path, monkeypat
     real = shutil.which("valgrind.bin") or shutil.which("valgrind")
     (tmp_path / "valgrind").symlink_to(real)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    command = ["sort", "-n", "-o", str(tmp_path / "sorted"), __file__]
+    # Left alone, sort looks at how many cores and how much memory are free at the moment.
+    command = ["sort", "--parallel=1", "-S", "1M", "-n", "-o", str(tmp_path / "sorted"), __file__]
     ours = capture.capture(command, k=0, instructions=instructions)
     theirs = capture.capture(command, k=0, instructions=instructions, lackey=True)
     assert "valgrind: sort" in ours.metadata["source"]
