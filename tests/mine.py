@@ -76,6 +76,16 @@ class Nobody(SecondChance):
         return None
 
 
+class Shy(SecondChance):
+    """Chooses none every other time it is asked."""
+
+    asked = 0
+
+    def choose(self):
+        self.asked += 1
+        return super().choose() if self.asked % 2 == 0 else None
+
+
 class Next(Prefetcher):
     def fault(self, page, write):
         for ahead in range(1, 9):

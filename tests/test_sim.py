@@ -191,3 +191,9 @@ def test_a_fault_takes_few_simpy_events(options: dict[str, object], most: float)
         model.env.step()
         steps += 1
     assert steps / sum(i.pager.stats()["faults"] for i in model.instances) < most
+
+
+def test_a_policy_that_finds_no_victim_is_asked_again() -> None:
+    options = {"trace": "zipf:1.0", "pages": 600, "refs": 4000, "local": "25%"}
+    result = edm_sim.run(Experiment.from_options(evict="mine:Shy", **options))
+    assert result.evictions > 500
