@@ -86,6 +86,22 @@ def test_a_full_server_says_so_and_keeps_what_it_has() -> None:
         assert set(got) == {0} and (back == data[kept]).all()
 
 
+@pytest.mark.parametrize(("may", "puts"), [("+@all", {"mset": 4}), ("-mset", {"set": 128})])
+def test_pages_are_put_together_where_that_is_allowed(may: str, puts: dict[str, int]) -> None:
+    data = random_pages(64)
+    with Server() as server:
+        server.command("ACL", "SETUSER", "me", "on", ">pw", "~*", "+@all", may)
+        with Store(f"redis://me:pw@127.0.0.1:{server.port}/0") as store:
+            assert set(store.put(range(64), data)) == {0}
+            assert set(store.put(range(64), data[::-1].copy())) == {0}
+            assert (store.get(range(64))[0] == data[::-1]).all()
+        lines = server.all_of("INFO", "commandstats").splitlines()
+    calls = {
+        k: int(v.split("=")[1].split(",")[0]) for k, _, v in (s.partition(":") for s in lines) if v
+    }
+    assert {k: calls.get(f"cmdstat_{k}", 0) for k in puts} == puts
+
+
 def test_nothing_is_left_on_the_server(server: Server) -> None:
     with Store(server.url) as store:
         store.put(range(64), random_pages(64))

@@ -12,17 +12,19 @@ enum {
 #define RENEW_NS 5000000000u
 #define CLUSTER_NS UINT64_C(250000000) /* in a cluster another node may have taken over: the first attempt's time */
 
-/* What commands begin with, up to the number of bytes in their key. */
+/* What commands begin with, up to their key. */
 static const struct {
     const char *text;
     size_t n;
-} verbs[] = {{"*2\r\n$3\r\nGET\r\n$", 14}, {"*3\r\n$3\r\nSET\r\n$", 14}, {"*2\r\n$6\r\nUNLINK\r\n$", 17}};
+} verbs[] = {{"*2\r\n$3\r\nGET\r\n", 13}, {"*3\r\n$3\r\nSET\r\n", 13}, {"*2\r\n$6\r\nUNLINK\r\n", 16}};
+static const char mset[] = "\r\n$4\r\nMSET\r\n";
 static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
 static const char wait_for[] = "*3\r\n$4\r\nWAIT\r\n$1\r\n", wait_until[] = "\r\n$3\r\n100\r\n"; /* ms */
 
 /* A pipeline to one node: of the items that go there. */
 struct leg {
     uint32_t node, n, answered, wanted; /* wanted: replicas that must have it */
+    uint32_t each;                      /* items in one command */
     edm_store_io **io;
     int *ask;    /* per item: the node to ask instead, or -1 */
     edm_resp *c;
@@ -58,6 +60,8 @@ static char *put_number(char *to, uint64_t n) {
     return to;
 }
 
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
 static char *put_text(char *to, const char *text, size_t n) { return (char *)memcpy(to, text, n) + n; }
 
 /* By hand: snprintf takes longer than all else of a command that is one of many. */
@@ -67,11 +71,18 @@ static size_t key_of(const edm_redis *r, uint64_t page, char *out) {
     return (size_t)(put_number(to, r->version[page]) - out);
 }
 
-/* The command up to the page's bytes; its end. */
-static char *head_of(const edm_redis *r, enum edm_redis_verb verb, const edm_store_io *io, char *to) {
+/* What begins a command about `items` pages. */
+static char *verb_of(enum edm_redis_verb verb, uint32_t items, char *to) {
+    if (items == 1) return put_text(to, verbs[verb].text, verbs[verb].n);
+    *to++ = '*';
+    return put_text(put_number(to, 1 + 2 * items), mset, sizeof mset - 1);
+}
+
+/* A page's part of its command, up to its bytes; the end. */
+static char *key_and_size(const edm_redis *r, enum edm_redis_verb verb, const edm_store_io *io, char *to) {
     char key[EDM_REDIS_KEY];
     size_t n = key_of(r, io->page, key);
-    to = put_text(to, verbs[verb].text, verbs[verb].n);
+    *to++ = '$';
     to = put_text(put_number(to, n), "\r\n", 2);
     to = put_text(put_text(to, key, n), "\r\n", 2);
     if (verb != EDM_REDIS_SET) return to;
@@ -87,7 +98,8 @@ static int send_leg(const edm_redis *r, enum edm_redis_verb verb, const struct l
     int k = 0;
     for (uint32_t i = 0; i < l->n; i++) {
         if (l->asking) to = put_text(to, asking, sizeof asking - 1);
-        to = head_of(r, verb, l->io[i], to);
+        if (i % l->each == 0) to = verb_of(verb, smaller(l->each, l->n - i), to);
+        to = key_and_size(r, verb, l->io[i], to);
         if (verb != EDM_REDIS_SET) continue;
         v[k++] = (struct iovec){from, (size_t)(to - from)};
         v[k++] = (struct iovec){l->io[i]->data, edm_io_size(&r->base, l->io[i])};
@@ -125,6 +137,10 @@ static uint32_t home_of(const edm_redis *r, uint64_t page) {
 static void settle(edm_redis *r, enum edm_redis_verb verb, struct leg *l, const edm_reply *reply, struct turn *t) {
     edm_store_io *io = l->io[l->answered];
     io->result = meaning(verb, reply, edm_io_size(&r->base, io));
+    if (l->each > 1 && reply->type == '-' && (!strncmp(reply->line, "NOPERM", 6) || !strncmp(reply->line, "ERR unknown", 11))) {
+        r->one_by_one = 1;
+        io->result = -EAGAIN;
+    }
     if (reply->type != '-' || !r->url.scheme.is_cluster) return;
     int is_ask = !strncmp(reply->line, "ASK ", 4), is_moved = !strncmp(reply->line, "MOVED ", 6);
     if (!strncmp(reply->line, "CLUSTERDOWN", 11)) io->result = -EAGAIN;
@@ -172,12 +188,13 @@ void edm_redis_holds(edm_redis *r, uint64_t page, uint32_t bytes) {
 static void finish(edm_redis *r, enum edm_redis_verb verb, struct leg *l, struct turn *t, uint64_t deadline_ns) {
     edm_reply reply;
     int was_open = l->c && l->c->fd >= 0;
-    for (; !l->error && l->answered < l->n; l->answered++) {
+    while (l->answered < l->n) {
+        uint32_t end = smaller(l->answered + l->each, l->n);
         void *to = verb == EDM_REDIS_GET ? l->io[l->answered]->data : NULL;
-        if (l->asking) l->error = edm_resp_read(l->c, &reply, NULL, 0, deadline_ns);
+        if (!l->error && l->asking) l->error = edm_resp_read(l->c, &reply, NULL, 0, deadline_ns);
         if (!l->error) l->error = edm_resp_read(l->c, &reply, to, to ? edm_io_size(&r->base, l->io[l->answered]) : 0, deadline_ns);
         if (l->error) break;
-        settle(r, verb, l, &reply, t);
+        for (; l->answered < end; l->answered++) settle(r, verb, l, &reply, t);
     }
     if (!l->error) l->error = replicated(l, t, deadline_ns);
     if (was_open && l->c->fd < 0) r->reconnects++;
@@ -192,7 +209,8 @@ static void finish(edm_redis *r, enum edm_redis_verb verb, struct leg *l, struct
 }
 
 static struct leg leg_of(const edm_redis *r, enum edm_redis_verb verb, uint32_t node, edm_store_io **io, int *ask, struct turn *t) {
-    struct leg l = {.node = node, .io = io, .ask = ask};
+    struct leg l = {.node = node, .io = io, .ask = ask, .each = 1};
+    if (verb == EDM_REDIS_SET && !r->url.scheme.is_cluster && !r->one_by_one) l.each = EDM_REDIS_TOGETHER;
     if (verb != EDM_REDIS_SET || !r->url.scheme.is_cluster) return l;
     l.wanted = r->cluster.node[node].replicas;
     if (l.wanted < r->url.wait) t->thin = 1;

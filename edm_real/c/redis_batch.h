@@ -1,6 +1,7 @@
 /* redis_batch.h: batches of commands for pages, to one server or to a cluster's, until their deadline.
  *
- * A batch is a pipeline to each server concerned: all commands, then all replies. A connection that broke
+ * A batch is a pipeline to each server concerned: all commands, then all replies. Pages are put by MSETs; by SETs in a
+ * cluster, where a command's keys must be of one slot, and where MSET is not allowed. A connection that broke
  * is made again, with growing pauses, until the call's deadline; what had no answer is asked again. An
  * attempt takes a part of the time that is left, so that a connection, or a server, that is dead without
  * saying so does not cost all of it.
@@ -21,7 +22,8 @@
 #include "store.h"
 
 enum {
-    EDM_REDIS_WINDOW = 128, /* commands in a pipeline; more go in turns */
+    EDM_REDIS_WINDOW = 128,  /* items in a pipeline; more go in turns */
+    EDM_REDIS_TOGETHER = 32, /* pages in one MSET: an answer for each page takes the server as long as the page */
     EDM_REDIS_STEM = EDM_REDIS_PREFIX + 20,
     EDM_REDIS_KEY = EDM_REDIS_STEM + 28
 };
@@ -34,6 +36,7 @@ typedef struct edm_redis {
     size_t stem_n;
     edm_redis_cluster cluster; /* a single server: of one node, and no map */
     uint32_t window;           /* EDM_REDIS_WINDOW, fewer if pages are large */
+    _Atomic int one_by_one;    /* the server, or what this user may do there, knows no MSET */
     _Atomic uint16_t *version; /* per page */
     _Atomic uint32_t *held_of; /* per page: its bytes on the server, 0: it is not there */
     _Atomic uint64_t gets, puts, dels, errors, kept, held, reconnects, bytes_in, bytes_out;
