@@ -160,12 +160,12 @@ def compare_command(args: argparse.Namespace) -> int:
         return matrix_command(args)
     experiment = experiment_from_args(args)
     metadata = collect()
-    note_caveats([experiment])
     with progress_line(args.quiet, "compare") as shown:
         found = calibration_of(experiment, True, shown)
         if found:
             found = calibrations.with_stores(found, [experiment], shown)
         comparison = compare(experiment, args.repeats, shown, found, components=True)
+    note_caveats([experiment])
     show(comparison)
     say_calibration(found, experiment.sim.calibration)
     again = f", {comparison.disturbed} disturbed ones made again" if comparison.disturbed else ""

@@ -166,7 +166,6 @@ def _run_rows(
 
     for experiment in experiments:
         experiment.policy_config().resolved()  # a wrong option ends it before the first run
-    note_caveats(experiments)
     done: list[bench.Row] = []
     cells: list[dict[str, Any]] = []
     with Progress(args.quiet) as progress:
@@ -179,6 +178,7 @@ def _run_rows(
         for row in bench.rows(experiments, progress, log):
             done.append(row)
             cells.append(row.cells())
+    note_caveats(experiments)
     bench.print_rows(cells)
     print(f"machine {metadata['machine_load']} before the run; 4 KiB pages")
     if args.output:

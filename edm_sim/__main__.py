@@ -58,8 +58,8 @@ def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
 def _run(args: argparse.Namespace) -> None:
     metadata = collect()
     experiment = experiment_from_args(args)
-    note_caveats([experiment])
     result = run(experiment, log=args.log)
+    note_caveats([experiment])
     costs = experiment.sim.calibration or "the cost table"
     if args.output:
         save(args.output, [result], metadata)
