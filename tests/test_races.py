@@ -258,24 +258,6 @@ def test_a_flush_during_a_fault_comes_after_it(faults: str) -> None:
 
 
 @BOTH
-def test_a_write_during_a_flush_is_not_lost(faults: str) -> None:
-    staged(
-        """
-    stage.write(3, 7)
-    stored = stage.hold(STORED, 3)
-    flush = Doing(r.flush)
-    stored.reached()
-    stage.write(3, 8)
-    stored.go()
-    flush.answer()
-    r.evict()
-    assert stage.state(3) == "REMOTE" and stage.holds(3, 8)
-    """,
-        faults,
-    )
-
-
-@BOTH
 def test_the_limit_shrinks_while_pages_leave(faults: str) -> None:
     staged(
         """
