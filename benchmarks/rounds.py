@@ -19,6 +19,7 @@ from typing import Any
 
 from edm_policy.errors import CannotError, EdmError
 from edm_real import versus
+from edm_real.steady import core_distance_ns
 from edm_workload.metadata import LOADED
 
 Figures = dict[str, float]
@@ -43,15 +44,20 @@ def medians(rounds: list[Figures]) -> Figures:
     return {f: statistics.median(r[f] for r in rounds) for f in rounds[0]}
 
 
-def measure(o: argparse.Namespace, lines: dict[str, Line]) -> dict[str, Figures]:
-    """Medians of the rounds, every line once a round."""
+def measure(
+    o: argparse.Namespace, lines: dict[str, Line]
+) -> tuple[dict[str, Figures], list[float]]:
+    """Medians of the rounds, every line once a round; and how far apart the cores were before each
+    and in the end (edm_real/steady.py)."""
     seen: dict[str, list[Figures]] = {name: [] for name in lines}
+    apart = [core_distance_ns()]
     for k in range(o.rounds):
         for name, line in lines.items():
             print(f"round {k + 1}/{o.rounds}: {name}".ljust(60), end="\r", file=sys.stderr)
             seen[name].append(line(o, k + 1))
+        apart.append(core_distance_ns())
     print(" " * 60, end="\r", file=sys.stderr)
-    return {name: medians(rounds) for name, rounds in seen.items()}
+    return {name: medians(rounds) for name, rounds in seen.items()}, apart
 
 
 def print_table(found: dict[str, Figures], columns: Sequence[str]) -> None:
@@ -80,7 +86,7 @@ def run(
     try:
         busy = versus.busy_cores()
         with ready:
-            found = measure(o, lines)
+            found, apart = measure(o, lines)
     except CannotError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 77
@@ -90,9 +96,12 @@ def run(
     cores, state = os.cpu_count() or 1, state or state_of(busy)
     print(f"{state} ({busy:.1f} of {cores} cores were at work before); {o.pages} pages,", end=" ")
     print(f"25 % local, {o.refs} accesses, medians of {o.rounds}; us")
+    if all(apart):
+        print(f"from core to core and back: {min(apart):.0f} to {max(apart):.0f} ns")
     ratios = report(found)
     if o.out:
         result = {"schema": 1, "state": state, "busy_cores": busy, "cores": cores, **vars(o)}
+        result["core_distance_ns"] = apart
         result |= {"medians": found, "ratios": ratios}
         Path(o.out).write_text(json.dumps(result, indent=1))
     return 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from edm_policy.errors import EdmError, UsageError
 from edm_real import calibrate
-from edm_real.calibrate_bench import Bench, speed_of
+from edm_real.calibrate_bench import Bench
+from edm_real.steady import Steady
 from edm_sim import Costs
 from edm_workload import Experiment
 from edm_workload.calibration import SAME, Calibration, Speed
@@ -47,7 +49,7 @@ def with_stores(
     """The calibration, with stores of the experiments that it does not know measured now."""
     stores = dict(calibration.stores)
     began_ns = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
-    with Bench(began_ns=began_ns) as bench:
+    with Bench(began_ns=began_ns, steady=steady_of(calibration)) as bench:
         for experiment in experiments:
             url = inner_store(experiment.store.url)
             if of_store(url) in stores:
@@ -66,11 +68,16 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
     return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
 
 
+def steady_of(calibration: Calibration | None) -> Steady:
+    """For runs that are held against a calibration: the cores as far apart as they were then."""
+    return Steady(calibration.core_distance_ns if calibration else 0.0)
+
+
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
     """How much slower the machine is now than it was when calibrated, told by the anchors: short
-    runs of calibrate's own, by their number of threads, of several each; see speed_of()."""
+    runs of calibrate's own, by their number of threads, of several each."""
     then = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
-    found = {n: speed_of(n, taken) / then[n] for n, taken in anchors_ns.items() if taken}
+    found = {n: median(taken) / then[n] for n, taken in anchors_ns.items() if taken}
     return Speed(found.get(1, 1.0), found.get(2, 1.0))
 
 

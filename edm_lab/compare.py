@@ -4,7 +4,7 @@ Real runs are repeated, and between them the calibration's anchor (a short run o
 knows nothing of the experiment): a machine whose speed drifts drifts for both worlds, as the
 simulator's costs are scaled by it. Beside every error stands the real runs' own repeat error: no
 model can be told apart from the machine below it. A real run during which other programs took a
-core away is made again.
+core away, or the host moved one, is made again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pandas as pd
 
 import edm_real
 import edm_sim
-from edm_lab.calibration import drift, inner_store
+from edm_lab.calibration import drift, inner_store, steady_of
 from edm_policy.errors import UsageError
 from edm_real.calibrate import LOCAL_STORES
 from edm_real.calibrate_bench import Bench, Watch
+from edm_real.steady import Steady
 from edm_sim import Costs
 from edm_workload import Experiment, Result
 from edm_workload.calibration import SAME, Calibration, Speed
@@ -39,6 +40,9 @@ fault, waiting for a core in it; the program itself; and LPET, beside."""
 
 OTHERS, AGAIN = 0.15, 2
 """Cores that other programs may use during a real run; how often one is made again, at most."""
+
+ANCHORS = 2
+"""Of each kind, before every real run and after the last."""
 
 METRICS = (*COUNTS, "elapsed_s", *LATENCIES)
 
@@ -58,7 +62,8 @@ class Comparison:
     worlds, `error` = sim / real - 1, and `repeat_error` = half the spread of the real runs
     over their median. calibration: what the simulator drew from (None: its cost table's numbers),
     at `speed` times its own. components: seconds by component (columns sim and real), of one
-    more real run that counted them. disturbed: real runs that were made again.
+    more real run that counted them. disturbed: real runs that were made again. core_distance_ns:
+    how far apart the cores were, see edm_real/steady.py.
     """
 
     experiment: Experiment
@@ -68,6 +73,7 @@ class Comparison:
     speed: Speed = SAME
     components: pd.DataFrame | None = None
     disturbed: int = 0
+    core_distance_ns: float = 0.0
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -133,12 +139,14 @@ def compare(
     progress: Callable[[str], None] | None = None,
     calibration: Calibration | None = None,
     components: bool = False,
+    steady: Steady | None = None,
 ) -> Comparison:
     """Runs the experiment in both worlds, on real memory `repeats` times.
 
     calibration: measured on this machine, in this state; None: the simulator's cost table.
-    components: one more real run tells where its time went. The same experiment and costs give
-    the same simulated run, so there is one.
+    components: one more real run tells where its time went. steady: shared by comparisons that
+    follow one another, and its patience with it. The same experiment and costs give the same
+    simulated run, so there is one.
     """
     if repeats < 1:
         raise UsageError(f"repeats: {repeats} must be a whole number from 1 up")
@@ -148,19 +156,29 @@ def compare(
     # A store's server is somebody else's processor time, too, and belongs to the run.
     alone = inner_store(experiment.store.url).startswith(LOCAL_STORES)
     anchors = range(1, min(experiment.workload.threads, 2) + 1) if calibration else ()
-    with Bench() as bench:
+    with Bench(steady=steady or steady_of(calibration)) as bench:
+        distance_ns = bench.steady.distance_ns
         while len(real) < repeats:
             say(f"run {len(real) + 1} of {repeats}: real memory")
+            bench.steady.settle()
             watch = Watch()
             for threads in anchors:
-                bench.anchor_ns(threads)
+                bench.anchors_ns(threads, ANCHORS)
+            if bench.steady.distance_ns != distance_ns:  # they did not come back: begin again
+                distance_ns, bench.anchors = (
+                    bench.steady.distance_ns,
+                    {n: [] for n in bench.anchors},
+                )
+                real.clear()
+                continue
             result = edm_real.run(experiment)
-            if alone and watch.others() > OTHERS and disturbed < AGAIN * repeats:
+            others = watch.others() if alone else 0.0
+            if (others > OTHERS or not bench.steady.holds()) and disturbed < AGAIN * repeats:
                 disturbed += 1
                 continue
             real.append(result)
         for threads in anchors:
-            bench.anchor_ns(threads)
+            bench.anchors_ns(threads, ANCHORS)
     speed = drift(calibration, bench.anchors) if calibration else SAME
     say("simulator")
     costs = Costs.of(calibration, speed) if calibration else None
@@ -169,7 +187,7 @@ def compare(
     if components:
         say("one more real run, counting where its time goes")
         parts = _components(found, edm_real.run(experiment, components=True))
-    return Comparison(experiment, [found], real, calibration, speed, parts, disturbed)
+    return Comparison(experiment, [found], real, calibration, speed, parts, disturbed, distance_ns)
 
 
 def _components(sim: Result, real: Result) -> pd.DataFrame:

@@ -177,6 +177,9 @@ def compare_command(args: argparse.Namespace) -> int:
         speed = comparison.speed
         beside = f", of several threads {1 / speed.crowded:.2f}" * (experiment.workload.threads > 1)
         print(f"the machine's speed against the calibration's: {1 / speed.alone:.2f}{beside}")
+        apart = [f"{ns:.0f}" for ns in (comparison.core_distance_ns, found.core_distance_ns) if ns]
+        if len(apart) == 2:
+            print(f"from core to core and back: {apart[0]} ns; when calibrated {apart[1]}")
     _save_plot(args.plot, comparison.plot)
     if args.output:
         metadata["calibration"] = found.metadata if found else None

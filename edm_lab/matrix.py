@@ -178,6 +178,7 @@ def matrix(
     """Compares each; `into` has what was done so far when it is interrupted."""
     made = into or Matrix(calibration)
     made.calibration = calibrations.with_stores(calibration, experiments, progress)
+    steady = calibrations.steady_of(made.calibration)
     for i, experiment in enumerate(experiments, 1):
         name = f"{Path(experiment.workload.trace).stem}, {experiment.policy.evict}"
 
@@ -185,5 +186,5 @@ def matrix(
             if progress:
                 progress(f"{at} of {len(experiments)}: {what}; {text}")
 
-        made.comparisons.append(compare(experiment, repeats, say, calibration=made.calibration))
+        made.comparisons.append(compare(experiment, repeats, say, made.calibration, steady=steady))
     return made

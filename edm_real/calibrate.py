@@ -174,6 +174,8 @@ def calibrate(
         "seconds": round(time.monotonic() - began, 1),
         "anchors_ns": [round(a, 1) for a in anchors],
         "anchors_of_threads_ns": [round(a, 1) for a in bench.anchors[2]],
+        "core_distance_ns": bench.steady.distance_ns,
+        "runs_again": bench.moved,
     }
     by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}
     # Only where LPET slept: otherwise it is a look at a counter, and what it waits for is modelled.

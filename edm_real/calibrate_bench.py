@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from edm_policy.errors import EdmError
 from edm_real.region import Region
 from edm_real.span_sets import Spans, median, pooled
+from edm_real.steady import Steady
 from edm_workload import Trace
 from edm_workload.calibration import SAME, Speed
 
@@ -32,11 +33,14 @@ ANCHOR = 12_000
 FRESH_S = 2.0
 """An anchor holds for so long."""
 
-RECENT = 4
-"""Anchors of two threads that tell their speed now."""
-
 SELDOM = 1600
 """Evictions a session of LPET's where it is rung for so seldom that it sleeps until then."""
+
+RECENT = 3
+"""Anchors that tell the speed now: their median."""
+
+AGAIN = 3
+"""How often a run is made, at most, while the cores are being moved."""
 
 RESIDENT = (256, 1024, 4096, 16384)
 """Pages over which hits are measured where all are resident."""
@@ -104,12 +108,6 @@ def on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def speed_of(threads: int, anchors_ns: Sequence[float]) -> float:
-    """Of several anchors: the median; of two threads the least, as one run in two or three is a
-    third slower than those around it, for itself alone."""
-    return statistics.median(anchors_ns) if threads == 1 else min(anchors_ns)
-
-
 def _threads() -> set[int]:
     return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
@@ -130,17 +128,25 @@ def _lpet_to(core: int, before: set[int]) -> None:
 class Bench:
     """Runs of the runtime that were measured.
 
-    The speed of a virtual machine drifts within seconds. So an anchor is taken before a run that
-    counts spans, unless the last one is fresh, and their times are scaled to the speed at which the
-    bench began (its anchors then; none: they are left as they are). One thread's speed and two
-    threads' drift apart: where the host puts two virtual cores on one, only two threads see it. So
-    there is an anchor of each.
+    The speed of a virtual machine drifts within seconds. So anchors are taken before a run that
+    counts spans, unless the last ones are fresh, and their times are scaled to the speed at which
+    the bench began (its anchors then; none: they are left as they are). One thread's speed and two
+    threads' drift apart, so there are anchors of each. What its cores share takes several times as
+    long when the host has moved them: a run waits until they are as they were, and one during which
+    they were moved is made again (see steady.py).
 
-    began_ns, anchors: by threads (1 or 2), ns; anchors are all that were taken.
+    began_ns, anchors: by threads (1 or 2), ns; anchors are all that were taken. moved: runs that
+    were made again.
     """
 
-    def __init__(self, seed: int = 1, began_ns: dict[int, float] | None = None):
+    def __init__(
+        self,
+        seed: int = 1,
+        began_ns: dict[int, float] | None = None,
+        steady: Steady | None = None,
+    ):
         self.seed, self.began_ns = seed, began_ns or {}
+        self.steady, self.moved = steady or Steady(), 0
         self.cores = sorted(os.sched_getaffinity(0))
         self.anchors: dict[int, list[float]] = {1: [], 2: []}
         self._taken_at = {1: 0.0, 2: 0.0}
@@ -161,16 +167,15 @@ class Bench:
     def begin(self) -> None:
         """Fixes the speed that all is scaled to."""
         for threads in (1, 2):
-            self.began_ns[threads] = speed_of(threads, [self.anchor_ns(threads) for _ in range(3)])
+            self.began_ns[threads] = statistics.median(self.anchors_ns(threads, 5))
 
     def scale(self, threads: int = 1) -> float:
         """What makes times that are measured now those of the speed at which it began."""
         if threads not in self.began_ns:
             return 1.0
         if time.monotonic() - self._taken_at[threads] > FRESH_S:
-            self.anchor_ns(threads)
-        last = self.anchors[threads][-1 if threads == 1 else -RECENT :]
-        return self.began_ns[threads] / speed_of(threads, last)
+            self.anchors_ns(threads, RECENT)
+        return self.began_ns[threads] / statistics.median(self.anchors[threads][-RECENT:])
 
     def speed(self, threads: int) -> Speed:
         """Likewise, of a run of so many threads."""
@@ -201,14 +206,19 @@ class Bench:
             page, write = revisits(PAGES, refs, self.seed, back, hits)
         else:
             page, write = walk(among, refs, self.seed, writes, row)
-        speed = self.speed(threads) if into else SAME
         apart = apart and threads == 1 and len(self.cores) > 1
         settings = {"store": store, "local": LIMIT, "evict": "fifo"} | options
-        with on_core(self.cores[0] if apart else None):
-            region = self._region(kept, settings, warm, apart)
-            region.measure(bool(into))
-            result = region.replay(page, write, threads=threads, seed=self.seed)
-            found = region.spans() if into else []
+        for _ in range(AGAIN):
+            self.steady.settle()
+            speed = self.speed(threads) if into else SAME
+            with on_core(self.cores[0] if apart else None):
+                region = self._region(kept, settings, warm, apart)
+                region.measure(bool(into))
+                result = region.replay(page, write, threads=threads, seed=self.seed)
+                found = region.spans() if into else []
+            if self.steady.holds():
+                break
+            self.moved += 1
         for spans in into:
             spans.add(found, speed)
         return result
@@ -311,11 +321,13 @@ class Bench:
             return 4e6
         return float(np.clip(2 * median(values, counts), 1e5, 1e8))
 
-    def anchor_ns(self, threads: int = 1) -> float:
-        """Median latency of a fault in a short run, nothing counted: the machine's speed now.
+    def anchors_ns(self, threads: int, n: int) -> list[float]:
+        """Median latencies of a fault in n short runs, nothing counted: the machine's speed now.
 
-        The median: the mean follows whoever else is on LPET's core, and that is not speed."""
-        run = self.run(refs=ANCHOR * threads, threads=threads, kept=f"anchor {threads}")
-        self.anchors[threads].append(1000 * float(run["latency_us"]["p50"]))
+        The medians: the mean follows whoever else is on LPET's core, and that is not speed.
+        Several, as one in ten is a fifth off."""
+        for _ in range(n):
+            run = self.run(refs=ANCHOR * threads, threads=threads, kept=f"anchor {threads}")
+            self.anchors[threads].append(1000 * float(run["latency_us"]["p50"]))
         self._taken_at[threads] = time.monotonic()
-        return self.anchors[threads][-1]
+        return self.anchors[threads][-n:]

@@ -180,6 +180,11 @@ class Calibration:
         """How far apart its own repeats were: half their spread over the median."""
         return float(self.metadata.get("repeat_error", float("nan")))
 
+    @property
+    def core_distance_ns(self) -> float:
+        """What a cache line took from one core to another and back; 0: not known."""
+        return float(self.metadata.get("core_distance_ns", 0))
+
     def think_ns(self, resident: float) -> float:
         """One reference that hits, with so many pages resident, which is all there are."""
         return mean_ns(self.think, min(max(resident, self.think[0][0]), self.think[-1][0]))

@@ -41,7 +41,7 @@ def test_threads_have_an_anchor_of_their_own() -> None:
     calibration = replace(load(DEFAULT_CALIBRATION), anchor_ns=1000, anchor_of_threads_ns=2000)
     slow = [1500.0, 9000.0, 1000.0]
     assert drift(calibration, {1: slow}) == Speed(1.5, 1.0)
-    assert drift(calibration, {1: slow, 2: slow}) == Speed(1.5, 0.5)
+    assert drift(calibration, {1: slow, 2: slow}) == Speed(1.5, 0.75)
 
 
 def test_counts_are_held_against_the_real_runs_own_repeat_error() -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,18 +94,29 @@ def test_a_server_that_is_paused(tmp_path: Path) -> None:
         goes_on(server.url, tmp_path, trouble)
 
 
-def test_a_server_that_is_full_for_a_while(tmp_path: Path) -> None:
-    with Server() as server:
+@pytest.mark.parametrize("store", ["redis", "replicated", "striped", "redis-cluster"])
+def test_servers_that_are_full_for_a_while(tmp_path: Path, store: str) -> None:
+    with ExitStack() as stack:
+        if store == "redis-cluster":
+            cluster = stack.enter_context(Cluster())
+            servers, url = cluster.servers[:3], cluster.url
+        else:
+            servers = [stack.enter_context(Server()) for _ in range(1 if store == "redis" else 2)]
+            url = ",".join(server.url for server in servers)
+            url = url if store == "redis" else f"{store}:{url}"
 
         def trouble() -> None:
             for _ in range(3):
-                server.command("CONFIG", "SET", "maxmemory", "1mb")
+                for server in servers:
+                    server.command("CONFIG", "SET", "maxmemory", "1mb")
                 time.sleep(0.4)
-                server.command("CONFIG", "SET", "maxmemory", "0")
+                for server in servers:
+                    server.command("CONFIG", "SET", "maxmemory", "0")
                 time.sleep(0.2)
-            assert "errorstat_OOM" in server.all_of("INFO", "errorstats")
+            for server in servers:
+                assert "errorstat_OOM" in server.all_of("INFO", "errorstats")
 
-        goes_on(server.url, tmp_path, trouble)
+        goes_on(url, tmp_path, trouble)
 
 
 def test_masters_of_a_cluster_that_die_and_one_that_is_paused(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ typedef struct edm_ability { /* what this machine can do */
     uint8_t upcall, monitor, kernel_faults, poison, write_protect;
 } edm_ability;
 void edm_ability_of(edm_ability *out);
+/* What a cache line takes from the first core this thread may run on to the second, and back; some ms. 0: there is but one,
+ * or it could not be told. */
+uint64_t edm_core_distance_ns(void);
 
 /* Opens a region on a store, which it owns from then on (also when it fails). NULL with one
  * line in `why` and *error = -errno: EINVAL usage, ENOSYS/EPERM this machine cannot, else failed. */

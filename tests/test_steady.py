@@ -1,0 +1,109 @@
+"""The distance of two cores, and runs that wait until it is as it was."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from edm_lab.compare import compare
+from edm_real import steady
+from edm_real.calibrate_bench import Bench
+from edm_real.steady import Steady, core_distance_ns
+from edm_workload import Experiment
+from tests.child import passes
+
+
+def test_the_distance_of_two_cores_is_that_of_a_cache_line_and_leaves_the_thread_where_it_was():
+    may = os.sched_getaffinity(0)
+    found = [core_distance_ns() for _ in range(3)]
+    assert os.sched_getaffinity(0) == may
+    if len(may) < 2:
+        assert found == [0, 0, 0]
+    else:
+        assert all(10 < ns < 20_000 for ns in found if ns) and any(found), found
+
+
+def test_on_one_core_there_is_no_distance():
+    passes(
+        """
+        from edm_real.steady import Steady, core_distance_ns
+        core = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {core})
+        assert core_distance_ns() == 0 and os.sched_getaffinity(0) == {core}
+        state = Steady()
+        state.settle()
+        assert state.holds() and state.distance_ns == 0
+        """
+    )
+
+
+def distances(monkeypatch: pytest.MonkeyPatch, *ns: float) -> list[float]:
+    """These are measured next, the last one for ever; what was slept meanwhile."""
+    left, slept = list(ns), []
+    monkeypatch.setattr(
+        steady, "core_distance_ns", lambda: left.pop(0) if len(left) > 1 else left[0]
+    )
+    monkeypatch.setattr(steady.time, "sleep", slept.append)
+    return slept
+
+
+def test_it_waits_until_the_cores_are_where_they_were(monkeypatch):
+    slept = distances(monkeypatch, 330, 320, 62)
+    state = Steady(60)
+    state.settle()
+    assert state.distance_ns == 60 and state.holds() and len(slept) == 2
+
+
+def test_its_patience_ends_and_the_machine_is_then_another_one(monkeypatch):
+    slept = distances(monkeypatch, 330)
+    state = Steady(60, patience_s=3)
+    state.settle()
+    assert state.distance_ns == 330 and 2 <= sum(slept) <= 3
+    distances(monkeypatch, 60)
+    before = len(slept)
+    state.settle()
+    assert state.holds() and state.distance_ns == 330 and len(slept) == before
+
+
+def test_noise_and_what_cannot_be_told_are_no_move(monkeypatch):
+    for ns in (45, 85, 0):
+        slept = distances(monkeypatch, ns)
+        state = Steady(60)
+        state.settle()
+        assert state.holds() and not slept
+
+
+class Moved(Steady):
+    """The host moved a core during the first run; `back`: it was as before when it was looked at
+    next, else it stays so."""
+
+    def __init__(self, back: bool):
+        self.distance_ns, self.back, self.looks = 60.0, back, 0
+
+    def settle(self) -> None:
+        if self.looks and not self.back:
+            self.distance_ns = 330.0
+
+    def holds(self) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+
+@pytest.mark.uffd
+def test_a_run_in_which_a_core_was_moved_is_made_again():
+    with Bench(steady=Moved(back=True)) as bench:
+        bench.run(refs=2000, warm=False)
+        assert bench.moved == 1 and bench.steady.looks == 2
+
+
+@pytest.mark.uffd
+@pytest.mark.parametrize("back", [True, False])
+def test_real_runs_that_are_compared_found_the_cores_equally_far_apart(back, monkeypatch):
+    monkeypatch.setattr(sys.modules["edm_lab.compare"], "OTHERS", 99)
+    experiment = Experiment().with_(trace="zipf:1.0", pages=512, refs=5000)
+    moved = Moved(back)
+    found = compare(experiment, 2, steady=moved)
+    assert found.disturbed == 1 and len(found.real) == 2 and moved.looks == 3
+    assert found.core_distance_ns == (60 if back else 330)
