@@ -18,8 +18,9 @@ import numpy as np
 
 from edm_policy.errors import EdmError
 from edm_real._core import lib
-from edm_real.calibrate_bench import LIMIT, ROUND, SELDOM, Bench, Watch
+from edm_real.calibrate_bench import LIMIT, ROUND, SELDOM, Bench, CoresMoved, Watch
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches
+from edm_real.steady import Steady
 from edm_workload.calibration import (
     FAULT_KINDS,
     NEAR_KINDS,
@@ -51,6 +52,10 @@ ASLEEP_NS = 500.0
 
 NOISY = 0.05
 """Repeat error from which a machine counts as noisy."""
+
+PATIENCE_S, ATTEMPTS = 20.0, 3
+"""How long the cores are waited for to be as far apart as they were; and how often all is measured,
+at most, where they are not: the last time whatever they do."""
 
 Progress = Callable[[str], None]
 
@@ -107,10 +112,29 @@ def calibrate(
     """Measures this machine; a minute or two, or (quick) half a minute.
 
     metadata has the repeat error, the processor time others took meanwhile (`others`, in
-    cores), and whether that makes it `noisy`.
+    cores), whether the host moved a core for good (`cores_moved`), and whether that makes it
+    `noisy`. Where it did, all is measured again, twice at most.
     """
-    metadata, watch, began = collect(), Watch(), time.monotonic()
-    bench, monitor, crowd, calm, asleep = Bench(), Spans(), Spans(), Spans(), Spans()
+    metadata, began = collect(), time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        with Bench(steady=Steady(patience_s=PATIENCE_S), strict=attempt < ATTEMPTS) as bench:
+            try:
+                return _calibrate(stores, quick, progress, bench, metadata, began)
+            except CoresMoved:
+                progress("the host moved a core, and not back: again from the beginning")
+    raise AssertionError("unreachable: the last attempt takes the cores as they are")
+
+
+def _calibrate(
+    stores: Iterable[str],
+    quick: bool,
+    progress: Progress,
+    bench: Bench,
+    metadata: dict[str, Any],
+    began: float,
+) -> Calibration:
+    watch = Watch()
+    monitor, crowd, calm, asleep = Spans(), Spans(), Spans(), Spans()
     faults, near, steps, rows, single = Spans(), Spans(), Spans(), Spans(), Spans()
     put, put_rows = Spans(), Spans()
     repeats = 1 if quick else REPEATS
@@ -170,11 +194,12 @@ def calibrate(
     metadata |= {
         "repeat_error": round(spread, 4),
         "others": round(others, 3),
-        "noisy": bool(spread > NOISY or others > 0.1),
+        "noisy": bool(spread > NOISY or others > 0.1 or bench.steady.gave_up),
         "seconds": round(time.monotonic() - began, 1),
         "anchors_ns": [round(a, 1) for a in anchors],
         "anchors_of_threads_ns": [round(a, 1) for a in bench.anchors[2]],
         "core_distance_ns": bench.steady.distance_ns,
+        "cores_moved": bench.steady.gave_up,
         "runs_again": bench.moved,
     }
     by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}
@@ -198,7 +223,6 @@ def calibrate(
         raise EdmError(f"calibrate: {what} never happened; calibrate when the machine is quieter")
     slice_ns, (hit, hits) = bench.slice_ns(), bench.hit_ns(min(between))
     write_interrupt_ns = bench.write_interrupt_ns()
-    bench.close()
     return Calibration(
         cores=len(bench.cores),
         slice_ns=round(slice_ns, 1),

@@ -125,6 +125,10 @@ def _lpet_to(core: int, before: set[int]) -> None:
     raise EdmError("calibrate: LPET's thread did not start")
 
 
+class CoresMoved(EdmError):
+    """The host moved a core, and did not move it back."""
+
+
 class Bench:
     """Runs of the runtime that were measured.
 
@@ -136,7 +140,8 @@ class Bench:
     they were moved is made again (see steady.py).
 
     began_ns, anchors: by threads (1 or 2), ns; anchors are all that were taken. moved: runs that
-    were made again.
+    were made again. strict: when waiting for the cores is given up, a run raises CoresMoved instead
+    of taking them as they are.
     """
 
     def __init__(
@@ -144,9 +149,10 @@ class Bench:
         seed: int = 1,
         began_ns: dict[int, float] | None = None,
         steady: Steady | None = None,
+        strict: bool = False,
     ):
         self.seed, self.began_ns = seed, began_ns or {}
-        self.steady, self.moved = steady or Steady(), 0
+        self.steady, self.strict, self.moved = steady or Steady(), strict, 0
         self.cores = sorted(os.sched_getaffinity(0))
         self.anchors: dict[int, list[float]] = {1: [], 2: []}
         self._taken_at = {1: 0.0, 2: 0.0}
@@ -210,6 +216,8 @@ class Bench:
         settings = {"store": store, "local": LIMIT, "evict": "fifo"} | options
         for _ in range(AGAIN):
             self.steady.settle()
+            if self.strict and self.steady.gave_up:
+                raise CoresMoved("the host moved a core, and did not move it back")
             speed = self.speed(threads) if into else SAME
             with on_core(self.cores[0] if apart else None):
                 region = self._region(kept, settings, warm, apart)

@@ -31,19 +31,19 @@ def _same(one: float, other: float) -> bool:
 class Steady:
     """Runs that are held against each other should find the cores equally far apart.
 
-    distance_ns: as it shall be; 0: as it is now.
+    distance_ns: as it shall be; 0: as it is now. gave_up: it became another one for good.
     """
 
     def __init__(self, distance_ns: float = 0.0, patience_s: float = PATIENCE_S):
         self.distance_ns = distance_ns or core_distance_ns()
-        self._left_s = patience_s
+        self._left_s, self.gave_up = patience_s, False
 
     def settle(self) -> None:
         """Waits until the cores are as far apart as they shall be, while patience lasts. Then they
         shall be as they are (distance_ns changes), and nothing is waited for any more."""
         while not self.holds():
             if self._left_s <= LOOK_S:
-                self.distance_ns, self._left_s = core_distance_ns(), 0.0
+                self.distance_ns, self._left_s, self.gave_up = core_distance_ns(), 0.0, True
                 return
             time.sleep(LOOK_S)
             self._left_s -= LOOK_S

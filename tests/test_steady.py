@@ -9,7 +9,8 @@ import pytest
 
 from edm_lab.compare import compare
 from edm_real import steady
-from edm_real.calibrate_bench import Bench
+from edm_real.calibrate import calibrate
+from edm_real.calibrate_bench import Bench, CoresMoved
 from edm_real.steady import Steady, core_distance_ns
 from edm_workload import Experiment
 from tests.child import passes
@@ -96,6 +97,31 @@ def test_a_run_in_which_a_core_was_moved_is_made_again():
     with Bench(steady=Moved(back=True)) as bench:
         bench.run(refs=2000, warm=False)
         assert bench.moved == 1 and bench.steady.looks == 2
+
+
+@pytest.mark.uffd
+def test_a_strict_bench_does_not_take_them_as_they_are(monkeypatch):
+    distances(monkeypatch, 330)
+    with Bench(steady=Steady(60, patience_s=3), strict=True) as bench, pytest.raises(CoresMoved):
+        bench.run(refs=2000, warm=False)
+
+
+@pytest.mark.uffd
+def test_a_calibration_begins_again_when_the_cores_have_moved(monkeypatch):
+    """At half of the first attempt; and they stay so for the second."""
+    looks = 0
+
+    def distance() -> float:
+        nonlocal looks
+        looks += 1
+        return 60.0 if looks < 60 else 330.0
+
+    said: list[str] = []
+    monkeypatch.setattr(steady, "core_distance_ns", distance)
+    monkeypatch.setattr(steady.time, "sleep", lambda s: None)
+    found = calibrate(["mem:"], quick=True, progress=said.append)
+    assert sum("again" in line for line in said) == 1
+    assert found.core_distance_ns == 330 and not found.metadata["cores_moved"]
 
 
 @pytest.mark.uffd
