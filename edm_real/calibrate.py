@@ -53,7 +53,7 @@ ASLEEP_NS = 500.0
 NOISY = 0.05
 """Repeat error from which a machine counts as noisy."""
 
-PATIENCE_S, ATTEMPTS = 20.0, 3
+PATIENCE_S, ATTEMPTS = 90.0, 2
 """How long the cores are waited for to be as far apart as they were; and how often all is measured,
 at most, where they are not: the last time whatever they do."""
 
@@ -113,7 +113,7 @@ def calibrate(
 
     metadata has the repeat error, the processor time others took meanwhile (`others`, in
     cores), whether the host moved a core for good (`cores_moved`), and whether that makes it
-    `noisy`. Where it did, all is measured again, twice at most.
+    `noisy`. Where it did, all is measured once more.
     """
     metadata, began = collect(), time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):

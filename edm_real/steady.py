@@ -11,7 +11,7 @@ import time
 
 from edm_real._core import lib
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """For so long, in all, the cores are waited for to be where they were."""
 
 LOOK_S = 0.5
