@@ -14,7 +14,7 @@ from statistics import median
 from edm_policy.errors import EdmError, UsageError
 from edm_real import calibrate
 from edm_real.calibrate_bench import Bench
-from edm_real.steady import Steady
+from edm_real.steady import PATIENCE_S, Steady
 from edm_sim import Costs
 from edm_workload import Experiment
 from edm_workload.calibration import SAME, Calibration, Speed
@@ -68,9 +68,9 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
     return calibrate.calibrate(("mem:",), quick, progress or (lambda text: None))
 
 
-def steady_of(calibration: Calibration | None) -> Steady:
+def steady_of(calibration: Calibration | None, patience_s: float = PATIENCE_S) -> Steady:
     """For runs that are held against a calibration: the cores as far apart as they were then."""
-    return Steady(calibration.core_distance_ns if calibration else 0.0)
+    return Steady(calibration.core_distance_ns if calibration else 0.0, patience_s)
 
 
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:

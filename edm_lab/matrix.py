@@ -27,6 +27,9 @@ FRONTS: tuple[dict[str, Any], ...] = (
     {"network": "redis-loopback"},
     {"network": "nvme"},
 )
+PATIENCE_S = 60.0
+"""How long the whole matrix waits for the cores, see edm_real/steady.py."""
+
 SIZE = {"pages": 16384, "refs": 150_000}
 COUNTS = ("faults", "evictions", "writebacks")
 TIMES = ("elapsed_s", "latency_us_mean")
@@ -178,7 +181,7 @@ def matrix(
     """Compares each; `into` has what was done so far when it is interrupted."""
     made = into or Matrix(calibration)
     made.calibration = calibrations.with_stores(calibration, experiments, progress)
-    steady = calibrations.steady_of(made.calibration)
+    steady = calibrations.steady_of(made.calibration, patience_s=PATIENCE_S)
     for i, experiment in enumerate(experiments, 1):
         name = f"{Path(experiment.workload.trace).stem}, {experiment.policy.evict}"
 

@@ -55,7 +55,7 @@ NOISY = 0.05
 
 PATIENCE_S, ATTEMPTS = 90.0, 2
 """How long the cores are waited for to be as far apart as they were; and how often all is measured,
-at most, where they are not: the last time whatever they do."""
+at most, where they are not: the last time whatever they do. A quick one does neither."""
 
 Progress = Callable[[str], None]
 
@@ -116,8 +116,10 @@ def calibrate(
     `noisy`. Where it did, all is measured once more.
     """
     metadata, began = collect(), time.monotonic()
-    for attempt in range(1, ATTEMPTS + 1):
-        with Bench(steady=Steady(patience_s=PATIENCE_S), strict=attempt < ATTEMPTS) as bench:
+    attempts = 1 if quick else ATTEMPTS
+    for attempt in range(1, attempts + 1):
+        steady = Steady() if quick else Steady(patience_s=PATIENCE_S)
+        with Bench(steady=steady, strict=attempt < attempts) as bench:
             try:
                 return _calibrate(stores, quick, progress, bench, metadata, began)
             except CoresMoved:

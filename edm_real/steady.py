@@ -11,8 +11,8 @@ import time
 
 from edm_real._core import lib
 
-PATIENCE_S = 60.0
-"""For so long, in all, the cores are waited for to be where they were."""
+PATIENCE_S = 10.0
+"""For so long, in all, the cores are waited for to be where they were, unless told otherwise."""
 
 LOOK_S = 0.5
 
