@@ -60,7 +60,7 @@ static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
     uint32_t surplus[EDM_DRAIN], surplus_n;
     uint8_t *to[EDM_CMDS_MAX];
     int quick = !(r->store->caps & EDM_STORE_BLOCKING);
-    for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < count; i++)
+    for (uint32_t i = 0; EDM_UNLIKELY(edm_hook_of(r) != NULL) && i < count; i++)
         if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
     edm_lock_take(&r->lock);
     for (uint32_t i = 0; i < count; edm_lock_pass(&r->lock), i++) {

@@ -170,7 +170,7 @@ static void get_wishes(edm_region *r, struct wishes *w) {
 /* Pages that came well are told under one hold of the lock. */
 static void conclude_wishes(edm_region *r, struct wishes *w) {
     uint64_t mark = edm_span_begin(r);
-    for (uint32_t k = 0; EDM_UNLIKELY(r->hook != NULL) && k < w->n; k++)
+    for (uint32_t k = 0; EDM_UNLIKELY(edm_hook_of(r) != NULL) && k < w->n; k++)
         if (!w->error[k]) edm_hook(r, EDM_AT_INSTALLED, (uint32_t)w->io[k].page);
     edm_lock_take(&r->lock);
     for (uint32_t k = 0; k < w->n; edm_lock_pass(&r->lock), k++)

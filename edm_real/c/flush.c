@@ -46,7 +46,7 @@ static void refuse(edm_region *r, const edm_cmd *c, uint32_t n, int error) {
 }
 
 static void hooks(edm_region *r, int point, const uint32_t *pages, uint32_t n) {
-    for (uint32_t i = 0; EDM_UNLIKELY(r->hook != NULL) && i < n; i++) edm_hook(r, point, pages[i]);
+    for (uint32_t i = 0; EDM_UNLIKELY(edm_hook_of(r) != NULL) && i < n; i++) edm_hook(r, point, pages[i]);
 }
 
 /* Sorted by page. */

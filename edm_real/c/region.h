@@ -116,8 +116,11 @@ static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) { return 
 static inline uint64_t edm_event_now(const edm_region *r) {
     return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();
 }
+static inline edm_hook_fn edm_hook_of(const edm_region *r) { /* tests set it while handlers run */
+    return __atomic_load_n(&r->hook, __ATOMIC_ACQUIRE);
+}
 static inline void edm_hook(edm_region *r, int point, uint32_t page) {
-    edm_hook_fn hook = __atomic_load_n(&r->hook, __ATOMIC_ACQUIRE); /* tests set it while handlers run */
+    edm_hook_fn hook = edm_hook_of(r);
     if (EDM_UNLIKELY(hook != NULL)) hook(r->hook_ctx, point, page);
 }
 
