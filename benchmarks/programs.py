@@ -51,6 +51,7 @@ KINDS = ("plain", "mem:", "zram", "file:", "swapfile")
 CHUNK, FILL, BLOCK = 1 << 17, 1 << 16, 512
 RUN_S_MAX = 900
 ROOM = (1.0, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0)
+"""Local memory the kernel gets over ours, try after try, where it kills the program."""
 Array = Callable[[Any, Any], np.ndarray]
 
 

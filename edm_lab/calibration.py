@@ -93,8 +93,9 @@ def warnings(calibration: Calibration) -> list[str]:
             f"{now['machine_load']} now"
         )
     if then.get("noisy"):
+        moved = ", and the host moved a core" if then.get("cores_moved") else ""
         found.append(
             f"calibrated on a noisy machine: repeat error {calibration.repeat_error:.0%}, others "
-            f"used {then.get('others', 0):.2f} cores"
+            f"used {then.get('others', 0):.2f} cores{moved}"
         )
     return found
