@@ -37,19 +37,8 @@ static void *other_side(void *court) {
     return NULL;
 }
 
-static uint64_t middle(uint64_t *took, uint32_t n) {
-    for (uint32_t i = 1; i < n; i++)
-        for (uint32_t k = i; k && took[k] < took[k - 1]; k--) {
-            uint64_t t = took[k];
-            took[k] = took[k - 1];
-            took[k - 1] = t;
-        }
-    return took[n / 2];
-}
-
 static uint64_t play(struct court *c) {
-    uint64_t took[CHUNKS];
-    uint32_t n = 1;
+    uint32_t took[CHUNKS], n = 1;
     if (!comes(c, 0)) return 0;
     for (uint32_t chunk = 0; chunk < CHUNKS; chunk++) {
         uint64_t begin = edm_now_ns();
@@ -57,9 +46,10 @@ static uint64_t play(struct court *c) {
             atomic_store_explicit(&c->ball, n, memory_order_release);
             if (!comes(c, n + 1)) return 0;
         }
-        took[chunk] = (edm_now_ns() - begin) / ROUNDS;
+        took[chunk] = (uint32_t)((edm_now_ns() - begin) / ROUNDS);
     }
-    return middle(took, CHUNKS);
+    edm_sort(took, CHUNKS);
+    return took[CHUNKS / 2];
 }
 
 uint64_t edm_core_distance_ns(void) {
