@@ -20,7 +20,7 @@ from edm_real import PageLostError, Region, WritebackError
 def run(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """The code, after HEAD, with `args` in sys.argv[1:]; its output as text."""
     return subprocess.run(
-        [sys.executable, "-c", HEAD + textwrap.dedent(code), *args],
+        [sys.executable, "-X", "faulthandler", "-c", HEAD + textwrap.dedent(code), *args],
         capture_output=True,
         text=True,
         timeout=timeout,

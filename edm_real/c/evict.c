@@ -15,6 +15,7 @@
 #include "region.h"
 
 #include "checksum.h"
+#include "patience.h"
 
 #include <sched.h>
 #include <string.h>
@@ -120,6 +121,15 @@ static uint32_t tell_done(edm_region *r, edm_cmd *c, uint32_t n) {
     return kept;
 }
 
+/* How many failed. All are put again where that may be because the process was stopped. */
+static int put(edm_region *r, edm_store_io *io, uint32_t n) {
+    for (uint64_t left = r->deadline_ns;; left /= 2) {
+        uint64_t began = edm_now_ns();
+        int failed = r->store->ops->put(r->store, io, n, began + left);
+        if (EDM_LIKELY(!failed) || left < EDM_LEAST_NS || !edm_was_stopped(began, left)) return failed;
+    }
+}
+
 /* Writes the dirty pages back; op is 0 then where that failed. */
 static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
     edm_store_io io[EDM_CMDS_MAX];
@@ -141,7 +151,7 @@ static void write_back(edm_region *r, edm_cmd *cmds, uint32_t count) {
     }
     if (!n) return;
     uint64_t mark = edm_span_begin(r);
-    int failed = r->store->ops->put(r->store, io, n, edm_now_ns() + r->deadline_ns);
+    int failed = put(r, io, n);
     edm_span_n(r, EDM_SPAN_PUT, n, mark);
     uint32_t full = 0;
     for (uint32_t i = 0; failed && i < n; i++) {
@@ -260,16 +270,15 @@ int edm_is_full(const edm_region *r, uint64_t waited_ns) {
 }
 
 int edm_reclaim_to_ok(edm_region *r) {
-    uint64_t begin = edm_now_ns(), give_up = begin + r->deadline_ns;
+    uint64_t since = edm_now_ns(), left = r->deadline_ns;
     for (;;) {
-        uint64_t failed = r->count.failed_writebacks;
+        uint64_t failed = r->count.failed_writebacks, began = edm_now_ns();
         uint32_t n;
         if (edm_reclaim_step(r, 0, &n) != EDM_RUNNING) return 0;
-        if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) {
-            uint64_t now = edm_now_ns();
-            if (now >= give_up || edm_is_full(r, now - begin)) return -ENOMEM;
-            edm_refused_nap();
-        }
+        if (EDM_LIKELY(r->count.failed_writebacks == failed)) continue;
+        edm_refused_nap();
+        edm_patience_spend(&left, began, r->deadline_ns);
+        if (!left || edm_is_full(r, edm_now_ns() - since)) return -ENOMEM;
     }
 }
 

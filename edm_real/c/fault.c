@@ -7,6 +7,7 @@
 #include "region.h"
 
 #include "checksum.h"
+#include "patience.h"
 
 enum { NAP_NS = 1000000, NAP_NS_MAX = 100000000, WAIT_NS = 100000000 };
 
@@ -35,19 +36,27 @@ static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
     return io.result;
 }
 
-/* Gets a page's bytes and proves them; asks again until the deadline. 0 or -errno. */
+/* Gets a page's bytes and proves them; asks again until the deadline. 0 or -errno. The last eighth of the time is for an
+ * attempt of its own: one that was stopped may have used up the rest. */
 static int get_bytes(edm_region *r, uint32_t page, void *to) {
-    uint64_t deadline = edm_now_ns() + r->deadline_ns;
+    uint64_t last = r->deadline_ns / 8, left = r->deadline_ns - last;
     int cause = 0; /* what the store said last; that time then ran out says less */
     for (uint64_t nap = NAP_NS;;) {
-        int error = get_once(r, page, to, deadline);
+        uint64_t began = edm_now_ns();
+        int error = get_once(r, page, to, began + left);
         if (!error) return 0;
         if (!cause || error != -ETIMEDOUT) cause = error;
-        uint64_t now = edm_now_ns();
-        if (now >= deadline) return cause;
-        if (nap > deadline - now) nap = deadline - now;
+        edm_patience_spend(&left, began, left);
+        if (nap > left) nap = left;
         struct timespec t = {(time_t)(nap / 1000000000u), (long)(nap % 1000000000u)};
-        nanosleep(&t, NULL);
+        began = edm_now_ns();
+        if (nap) nanosleep(&t, NULL);
+        if (nap) edm_patience_spend(&left, began, nap);
+        if (!left && !last) return cause;
+        if (!left) {
+            left = last;
+            last = 0;
+        }
         if (nap < NAP_NS_MAX / 2) nap *= 2;
     }
 }
@@ -215,19 +224,28 @@ static void wake_lpet(edm_region *r) {
     else edm_reclaim_to_ok(r);
 }
 
-/* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing leaves until the deadline.
+/* How a fault waits for room: since when, for how long still, and how many pages had left by then. */
+struct queue {
+    uint64_t since_ns, left_ns, evictions;
+};
+
+/* No room: reclaims here rather than waiting for LPET. -ENOMEM when nothing has left until the deadline.
  * ticket: of r->room, from before it was found that there is none: what leaves since is not waited for. */
-static int make_room(edm_region *r, uint32_t ticket, uint64_t *give_up) {
+static int make_room(edm_region *r, uint32_t ticket, uint64_t evictions, struct queue *q) {
     uint32_t n;
     if (r->lockstep) return edm_reclaim_to_ok(r);
     EDM_COUNT(r, direct_reclaims, 1);
     uint64_t begin = edm_now_ns(), failed = r->count.failed_writebacks;
+    if (!q->since_ns || q->evictions != evictions) *q = (struct queue){begin, 2 * r->deadline_ns, evictions};
+    if (!q->left_ns || edm_is_full(r, begin - q->since_ns)) return -ENOMEM;
     edm_reclaim_step(r, EDM_DIRECT, &n);
-    if (!*give_up) *give_up = begin + 2 * r->deadline_ns;
-    if (!n) edm_event_wait(&r->room, ticket, EDM_SPINS, WAIT_NS);
-    else if (EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
-    uint64_t now = edm_now_ns(), waited = now - (*give_up - 2 * r->deadline_ns);
-    return now < *give_up && !edm_is_full(r, waited) ? 0 : -ENOMEM;
+    if (n && EDM_UNLIKELY(r->count.failed_writebacks != failed)) edm_refused_nap();
+    edm_patience_spend(&q->left_ns, begin, 2 * r->deadline_ns);
+    if (n) return 0;
+    begin = edm_now_ns();
+    edm_event_wait(&r->room, ticket, EDM_SPINS, WAIT_NS);
+    edm_patience_spend(&q->left_ns, begin, WAIT_NS);
+    return 0;
 }
 
 int edm_allow_write(edm_region *r, uint32_t page) {
@@ -273,7 +291,8 @@ static void let_go(edm_region *r, uint32_t page, int error) {
 }
 
 int edm_region_fault(edm_region *r, uint32_t page, int write) {
-    uint64_t begin = edm_now_ns(), give_up = 0;
+    uint64_t begin = edm_now_ns();
+    struct queue queue = {0};
     edm_cmds cmds;
     int error = 0;
     uint64_t mark = edm_span_arrived(r, page);
@@ -283,6 +302,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         edm_fault(r->pager, page, write, r->lockstep ? r->lockstep_now : begin, &cmds);
         edm_cmd c = cmds.c[0];
         uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page)), room = edm_event_ticket(&r->room);
+        uint64_t evictions = edm_stats_of(r->pager)->evictions;
         edm_lock_give(&r->lock);
         mark = edm_span(r, EDM_SPAN_DECIDE, mark);
         if (c.op == EDM_WAIT) {
@@ -293,7 +313,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         } else if (c.op == EDM_RECLAIM) {
             if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);
             edm_hook(r, EDM_AT_WAIT, page);
-            error = make_room(r, room, &give_up);
+            error = make_room(r, room, evictions, &queue);
             mark = edm_span(r, EDM_SPAN_ROOM, mark);
             if (error) {
                 EDM_COUNT(r, no_room, 1);

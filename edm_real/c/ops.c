@@ -3,6 +3,7 @@
 #include "region.h"
 
 #include "checksum.h"
+#include "patience.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -59,7 +60,7 @@ static int ask(edm_region *r, const struct wish *w, uint32_t *page, uint32_t end
 
 /* Waits for pages in other hands, for each of them until the deadline. */
 static int each(edm_region *r, const struct wish *w, uint32_t first, uint32_t n) {
-    uint64_t give_up = 0;
+    uint64_t left = 0;
     uint32_t page = first, stuck = UINT32_MAX;
     while (page < first + n) {
         edm_cmds cmds;
@@ -67,10 +68,12 @@ static int each(edm_region *r, const struct wish *w, uint32_t first, uint32_t n)
         int wait = ask(r, w, &page, first + n, &cmds, &ticket);
         if (cmds.n) w->act(r, &cmds);
         if (!wait) continue;
-        if (page != stuck) give_up = edm_now_ns() + 2 * r->deadline_ns;
+        if (page != stuck) left = 2 * r->deadline_ns;
+        else if (!left) return -ETIMEDOUT;
         stuck = page;
+        uint64_t began = edm_now_ns();
         edm_event_wait(edm_bucket_of(r, page), ticket, 1000, NAP_NS);
-        if (edm_now_ns() > give_up) return -ETIMEDOUT;
+        edm_patience_spend(&left, began, NAP_NS);
     }
     return 0;
 }
