@@ -52,6 +52,8 @@ def doctor_command(args: argparse.Namespace) -> int:
     from edm_real import doctor
 
     report = doctor.examine()
+    if report.usable:
+        report.findings.append(doctor.cores())
     print(report.as_json() if args.json else report.as_text())
     return 0 if report.usable else 77
 

@@ -183,8 +183,20 @@ def _uring() -> Finding:
     return Finding("io_uring", "limited", os.strerror(error), fix, now)
 
 
+def cores() -> Finding:
+    """How many this process has, and how far apart two of them are now (some ms of measuring)."""
+    from edm_real.steady import core_distance_ns
+
+    n = len(os.sched_getaffinity(0))
+    if n < 2:
+        return Finding("cores", "limited", "one", "give it two", "LPET takes the program's time")
+    ns = core_distance_ns()
+    apart = f"a cache line goes to another one and back in {ns:.0f} ns" if ns else "all busy"
+    return Finding("cores", "ready", f"{n}; {apart}")
+
+
 def examine() -> Report:
-    """Looks at everything. Never raises for a machine that lacks something."""
+    """Looks at everything that is there or not. Never raises for a machine that lacks something."""
     findings = [_userfaultfd()]
     if findings[0].state != "missing":
         ability = _ability()

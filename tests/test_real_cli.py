@@ -174,6 +174,7 @@ def test_doctor_and_bench_as_nobody(open_tmp):
     findings = {f["name"]: f for f in json.loads(doctor.stdout)["findings"]}
     assert findings["userfaultfd"]["state"] == "ready"
     assert findings["--faults upcall"]["state"] == "ready"
+    assert findings["cores"]["detail"].startswith(f"{len(os.sched_getaffinity(0))};")
     knob = Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip()
     device = oct(Path("/dev/userfaultfd").stat().st_mode & 0o006)
     if knob == "0" and device == "0o0":
