@@ -67,8 +67,8 @@ class Region(Memory):
     a thread that sleeps until it is asked, and nothing in the fault path.
 
     A lost page raises PageLostError from replay(), prefault() and close(). An access to one by
-    other code (numpy) cannot raise: the process gets SIGBUS, as for a failing memory module;
-    Python's faulthandler says where.
+    other code (numpy) cannot raise: the process gets SIGBUS, as for a failing memory module. A line
+    on stderr names page and store; Python's faulthandler says where.
 
     Raises UsageError for values that make no sense, CannotError where the machine lacks
     userfaultfd or a part of it, EdmError when the store cannot be opened.
@@ -167,6 +167,7 @@ class Region(Memory):
         raw = lib.edm_region_open(config, opened, why, 512, error)
         if raw == ffi.NULL:
             raise open_error(error[0], ffi.string(why).decode())
+        lib.edm_region_speaks(raw, self.store_url.encode())
         if watch:  # a region works without, where it cannot be had
             lib.edm_board_open(raw, name.encode(), self.store_url.encode())
         self._own(raw)

@@ -102,6 +102,8 @@ struct edm_region {
         _Atomic int lost_error, writeback_error;
     } count;
     int access;
+    char named[192];          /* its store's URL, for the line on stderr; "": no line is wanted */
+    _Atomic uint64_t told;    /* failures the last one was about */
 };
 
 #define EDM_COUNT(r, what, n) atomic_fetch_add_explicit(&(r)->count.what, (n), memory_order_relaxed)

@@ -83,6 +83,8 @@ uint64_t edm_core_distance_ns(void);
 edm_region *edm_region_open(const edm_region_config *config, edm_store *store, char *why, size_t why_size, int *error);
 /* Stops its threads, unmaps it, closes the store. Nobody may touch its memory any more. */
 int edm_region_close(edm_region *r);
+/* Says on stderr what ends the program where an access cannot be resolved; store: the URL it names. */
+void edm_region_speaks(edm_region *r, const char *store);
 void *edm_region_memory(edm_region *r);
 edm_pager *edm_region_pager(edm_region *r); /* for looking at a region at rest */
 edm_store *edm_region_store(edm_region *r); /* for edm_store_add() */

@@ -11,8 +11,10 @@
 #define _GNU_SOURCE
 #include "region.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 enum { REGIONS_MAX = 4096 };
 
@@ -75,6 +77,21 @@ static void pass_on(int number, siginfo_t *info, void *context) {
     passing = outer;
 }
 
+void edm_region_speaks(edm_region *r, const char *store) { snprintf(r->named, sizeof r->named, "%s", store); }
+
+/* One line for each failure: whoever handles the signal may touch the page again. */
+static void tell(edm_region *r, uint32_t page) {
+    uint64_t lost = r->count.lost_pages, failures = lost + r->count.no_room;
+    char line[400];
+    if (!*r->named || atomic_exchange(&r->told, failures) == failures) return;
+    int n = lost ? snprintf(line, sizeof line, "edm_real: page %u is lost: store %s: %s; an access to it is SIGBUS\n", page,
+                            r->named, strerror(-r->count.lost_error))
+                 : snprintf(line, sizeof line, "edm_real: no room in local memory for page %u: store %s refused pages until the "
+                            "deadline: %s\n", page, r->named, strerror(-r->count.writeback_error));
+    ssize_t wrote = write(STDERR_FILENO, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+    (void)wrote;
+}
+
 static void on_sigbus(int number, siginfo_t *info, void *context) {
     int saved = errno, error = -EFAULT;
     struct edm_entry *e = enter((uintptr_t)info->si_addr);
@@ -83,6 +100,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
         uint32_t page = (uint32_t)(((uintptr_t)info->si_addr - (uintptr_t)r->memory) >> r->shift);
         if (!r->monitor) error = edm_region_fault(r, page, is_write(context));
         if (info->si_code == BUS_MCEERR_AR) error = -EFAULT; /* a broken frame does not get better by trying again */
+        if (EDM_UNLIKELY(error) && !guard) tell(r, page);
         atomic_fetch_sub(&e->inside, 1);
     }
     errno = saved;
