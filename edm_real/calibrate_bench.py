@@ -282,6 +282,18 @@ class Bench:
         extra = [took_ns(False) - took_ns(True) for _ in range(3)]
         return max(0.0, self.scale(2) * statistics.median(extra) / LIFTS)
 
+    def first_use_ns(self) -> float:
+        """What a page that is read to its place in `mem:` takes longer where that was never used."""
+
+        def page_ns(warm: bool) -> float:
+            spans = Spans()
+            self.run(spans, warm=warm, writes=1.0, refs=PAGES)
+            took = [s for s in spans.of("read", "sum") if s.role == "lpet"]
+            pages = sum(s.pages for s in took if s.kind == "read")
+            return sum(s.sum_ns for s in took) / max(1, pages)
+
+        return max(0.0, statistics.median([page_ns(False) - page_ns(True) for _ in range(3)]))
+
     def _outside(self, **options: Any) -> tuple[float, int, int]:
         """Of a run: ns outside of faults' latency, references that faulted, and that hit."""
         scale, run = self.scale(), self.run(**options)

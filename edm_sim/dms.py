@@ -44,9 +44,9 @@ class PageServer(Protocol):
         ...
 
     @property
-    def place(self) -> Callable[[list[int]], int] | None:
-        """put() of pages that were read straight to where they are stored: what that takes,
-        ns. None: they are not."""
+    def place(self) -> Callable[[list[int]], None] | None:
+        """put() of pages that were read straight to where they are stored, which takes no time of
+        its own. None: they are not."""
         ...
 
     @property
@@ -136,10 +136,8 @@ class DirectDms:
             self.spt.stored(page, (0,))
         return new
 
-    def _place(self, pages: list[int]) -> int:
-        """Memory that is new takes time: what a put to new memory takes longer."""
-        new = self._keep(pages)
-        return max(0, self._put(new, new) - self._put(new, 0)) if new else 0
+    def _place(self, pages: list[int]) -> None:
+        self._keep(pages)
 
     def put(self, instance: int, pages: list[int]) -> int:
         n, new = len(pages), self._keep(pages)

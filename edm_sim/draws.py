@@ -172,7 +172,8 @@ class Machine:
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
     while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
-    another thread costs; write_interrupt: one for a single page's write-protection. steps: the
+    another thread costs; write_interrupt: one for a single page's write-protection. first_use_ns: a
+    page more whose place in the store has no memory yet. steps: the
     parts of a reclaim step (None: costs.reclaim_ns is one number).
 
     places: pages go straight to where the store keeps them.
@@ -206,6 +207,7 @@ class Machine:
             self.ring = beside_all(constant(costs.ring_ns))
             self.tap, self.nap = constant(0), constant(costs.nap_ns)
             self.interrupt = self.write_interrupt = constant(costs.tlb_ns)
+            self.first_use_ns = 0.0
             return
         s = Sampler(seed, costs.speed, owner)
         self.there, self.back = (s.way(c, k, monitor, threads) for k in ("arrive", "return"))
@@ -218,6 +220,7 @@ class Machine:
         self.late = s.strata(c.late, "late")
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
+        self.first_use_ns = c.first_use_ns * costs.speed.alone
         self.write_interrupt = constant(round(c.write_interrupt_ns * costs.speed.crowded))
         way = "placed" if places else "put"
         apart, rows = c.steps[way], c.steps[f"{way} rows"]

@@ -60,6 +60,7 @@ class Reclaim:
         self.flushing = 0  # threads that are taking pages out of the page table
         self.mapped: set[int] = set()  # chosen, but the program reaches them still
         self.in_store: set[int] = set()  # marked, but no buffer has their bytes
+        self._places: set[int] = set()  # pages whose place in the store has memory
         self._lpet_core = Thread()
         self._in_vain = 0  # times in a row that nothing could be chosen, with nothing under way
         self.under_way = 0  # fetches and evictions that will end, and then make progress
@@ -229,8 +230,9 @@ class Reclaim:
         env, draw = self.env, self.draw
         pages = [page for _, page, _ in commands]
         dropped = {c[1] for c in commands if self._dropped(c)}
+        placed = {p for p in pages if p not in dropped and self._placed(p)}
         marked = [page for op, page, _ in commands if op == _MARK]
-        self.in_store.update([p for p in marked if p in dropped or self._placed(p)])
+        self.in_store.update([p for p in marked if p in dropped or p in placed])
         n, out = len(pages), len(pages) - len(dropped)
         if not draw.measured:
             self.mapped.difference_update(pages)
@@ -246,7 +248,9 @@ class Reclaim:
         yield env.timeout(flush_ns - flush_ns // 2)
         self.flushing -= 1
         self.interrupt_others(by)
-        yield env.timeout(draw.read[self._who(by)](out, apart))
+        first_ns = round(draw.first_use_ns * len(placed - self._places))
+        self._places |= placed
+        yield env.timeout(draw.read[self._who(by)](out, apart) + first_ns)
 
     def _store(
         self, commands: list[tuple[int, int, int]], begin: int, by: Share | None, lpet: bool
@@ -264,7 +268,7 @@ class Reclaim:
         self.in_store.difference_update(clean + dirty)
         self._left(clean, record.EVICT, begin)
         if dirty and self.dms.place:
-            yield self.env.timeout(self.dms.place([self.base + page for page in dirty]))
+            self.dms.place([self.base + page for page in dirty])
             self._left(dirty, record.WRITEBACK, begin)
             return
         for first in range(0, len(dirty), PUT):

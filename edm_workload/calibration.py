@@ -20,6 +20,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     steps                 way -> kind -> by whom -> sizes and spread: those of a reclaim step; ways
                           are WAYS, and "... rows", of neighbours (ROW_KINDS alone); by LPET, or
                           by a thread beside one that faults (faulter), or not (nobody)
+    first_use_ns          what a page that goes straight to its place in a store takes longer where
+                          that was never used: the kernel gives it memory
     late                  LPET, rung for while it sleeps until it runs: strata
     nap                   what its shortest nap by the clock takes: strata
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
@@ -51,7 +53,7 @@ from numpy.typing import NDArray
 from edm_policy.errors import EdmError
 from edm_workload.files import whole
 
-SCHEMA = 5
+SCHEMA = 6
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -161,6 +163,7 @@ class Calibration:
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, dict[str, Steps]]]
+    first_use_ns: float
     late: Strata
     ring: Strata
     nap: Strata
@@ -242,7 +245,7 @@ def _check(c: Calibration) -> None:
     numbers = dict.fromkeys(
         ("cores", "slice_ns", "spin_ns", "anchor_ns", "anchor_of_threads_ns"), 1
     )
-    numbers |= {"between_ns": 0, "between_near_ns": 0, "write_interrupt_ns": 0}
+    numbers |= {"between_ns": 0, "between_near_ns": 0, "write_interrupt_ns": 0, "first_use_ns": 0}
     for key, least in numbers.items():
         value = getattr(c, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:

@@ -297,6 +297,19 @@ def test_hits_that_follow_one_another_wait_together() -> None:
     assert took_ns(256, following) == pytest.approx(100, rel=0.05)
 
 
+def test_a_place_in_a_store_takes_longer_when_it_is_used_first(calibration: Calibration) -> None:
+    asked = Experiment.from_options(**SMALL, trace="uniform", evict="fifo")
+
+    def reclaimed_s(ns: float, **at: str) -> float:
+        made = replace(calibration, first_use_ns=ns)
+        spent = edm_sim.run(asked.with_(**at), costs=Costs.of(made)).extra["components_s"]
+        return float(spent["lpet"] + spent.get("reclaim", 0.0))
+
+    stored = asked.trace.page[asked.trace.write]  # a page that is only read reads as zeros again
+    assert reclaimed_s(1e6) - reclaimed_s(0.0) == pytest.approx(len(set(stored)) * 1e-3, rel=0.1)
+    assert reclaimed_s(1e6, store="file:") == reclaimed_s(0.0, store="file:")
+
+
 def test_a_traces_times_can_be_left_out(calibration: Calibration) -> None:
     from edm_workload.trace import bundled_trace
 
