@@ -71,7 +71,8 @@ def test_a_full_store_ends_a_replay_after_one_deadline(faults: str, fill: bool) 
 def test_an_access_to_a_lost_page_ends_in_sigbus(faults: str, tmp_path: Path) -> None:
     done = run(SPOILED + "\n    print(a[20 * 4096], flush=True)\n", faults, f"{tmp_path}/p")
     assert done.returncode == -7 and done.stdout == ""
-    assert f"edm_real: page 20 is lost: store file:{tmp_path}/p?keep=1: Bad message" in done.stderr
+    said = f"edm_real: page 20 is lost: store file:{tmp_path}/p?keep=1: its bytes are not those"
+    assert said in done.stderr
 
 
 @BOTH

@@ -81,13 +81,19 @@ void edm_region_speaks(edm_region *r, const char *store) { snprintf(r->named, si
 
 /* One line for each failure: whoever handles the signal may touch the page again. */
 static void tell(edm_region *r, uint32_t page) {
-    uint64_t lost = r->count.lost_pages, failures = lost + r->count.no_room;
+    uint64_t failures = r->count.lost_pages + r->count.no_room;
     char line[400];
     if (!*r->named || atomic_exchange(&r->told, failures) == failures) return;
+    edm_lock_take(&r->lock);
+    int lost = edm_page_state(r->pager, page) == EDM_POISONED;
+    edm_lock_give(&r->lock);
+    int error = -(lost ? r->count.lost_error : r->count.writeback_error);
+    const char *why = lost && r->count.lost_page != page ? "it could not be had"
+                      : error == EBADMSG ? "its bytes are not those that were stored" : strerror(error);
     int n = lost ? snprintf(line, sizeof line, "edm_real: page %u is lost: store %s: %s; an access to it is SIGBUS\n", page,
-                            r->named, strerror(-r->count.lost_error))
+                            r->named, why)
                  : snprintf(line, sizeof line, "edm_real: no room in local memory for page %u: store %s refused pages until the "
-                            "deadline: %s\n", page, r->named, strerror(-r->count.writeback_error));
+                            "deadline: %s\n", page, r->named, why);
     ssize_t wrote = write(STDERR_FILENO, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
     (void)wrote;
 }
