@@ -79,3 +79,9 @@ def test_on_a_server() -> None:
     """Requests are under way when the program stops; the server goes on."""
     with Server() as server:
         stopped_often(server.url, "upcall", 8)
+
+
+def test_on_members_one_of_which_is_a_server() -> None:
+    """A member that gave no answer while the program was stopped is not dead."""
+    with Server() as server:
+        stopped_often(f"striped:{server.url},mem:", "upcall", 6)

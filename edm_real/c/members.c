@@ -1,6 +1,8 @@
 /* members.c: see members.h. */
 #include "members.h"
 
+#include "patience.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -42,7 +44,8 @@ int edm_is_silence(int error) {
 }
 
 int edm_is_dead(int error, uint64_t begun_ns, uint64_t deadline_ns) {
-    return edm_is_silence(error) && (error != -ETIMEDOUT || deadline_ns >= begun_ns + FAIR_NS);
+    if (error != -ETIMEDOUT) return edm_is_silence(error);
+    return deadline_ns >= begun_ns + FAIR_NS && !edm_was_stopped(begun_ns, deadline_ns - begun_ns);
 }
 
 void edm_stats_of_member(edm_store_stats *out, const edm_store_stats *one) {
