@@ -283,7 +283,7 @@ class Bench:
         return max(0.0, self.scale(2) * statistics.median(extra) / LIFTS)
 
     def first_use_ns(self) -> float:
-        """What a page that is read to its place in `mem:` takes longer where that was never used."""
+        """What a page read to its place in `mem:` takes longer where that was never used."""
 
         def page_ns(warm: bool) -> float:
             spans = Spans()
