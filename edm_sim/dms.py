@@ -44,7 +44,7 @@ class PageServer(Protocol):
         ...
 
     @property
-    def place(self) -> Callable[[list[int]], None] | None:
+    def place(self) -> Callable[[list[int]], object] | None:
         """put() of pages that were read straight to where they are stored, which takes no time of
         its own. None: they are not."""
         ...
@@ -88,7 +88,7 @@ class DirectDms:
         # A wait as short as this is spun for on real memory, on the core.
         self.remote = store.remote or (network is not None and p50 * 1000 >= lib.EDM_SPIN_NS)
         self.quick = store.quick and network is None
-        self.place = self._place if store.places and network is None else None
+        self.place = self._keep if store.places and network is None else None
         self._wire_ns = network.wire_ns() if network else 0
         self.down, self.up = Server(), Server()
         self.bytes_up = 0
@@ -135,9 +135,6 @@ class DirectDms:
         for page in pages:
             self.spt.stored(page, (0,))
         return new
-
-    def _place(self, pages: list[int]) -> None:
-        self._keep(pages)
 
     def put(self, instance: int, pages: list[int]) -> int:
         n, new = len(pages), self._keep(pages)

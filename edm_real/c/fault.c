@@ -36,6 +36,15 @@ static int get_once(edm_region *r, uint32_t page, void *to, uint64_t deadline) {
     return io.result;
 }
 
+static void rest(uint64_t ns, uint64_t *left_ns) {
+    if (ns > *left_ns) ns = *left_ns;
+    if (!ns) return;
+    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    uint64_t began = edm_now_ns();
+    nanosleep(&t, NULL);
+    edm_patience_spend(left_ns, began, ns);
+}
+
 /* Gets a page's bytes and proves them; asks again until the deadline. 0 or -errno. The last eighth of the time is for an
  * attempt of its own: one that was stopped may have used up the rest. */
 static int get_bytes(edm_region *r, uint32_t page, void *to) {
@@ -47,11 +56,7 @@ static int get_bytes(edm_region *r, uint32_t page, void *to) {
         if (!error) return 0;
         if (!cause || error != -ETIMEDOUT) cause = error;
         edm_patience_spend(&left, began, left);
-        if (nap > left) nap = left;
-        struct timespec t = {(time_t)(nap / 1000000000u), (long)(nap % 1000000000u)};
-        began = edm_now_ns();
-        if (nap) nanosleep(&t, NULL);
-        if (nap) edm_patience_spend(&left, began, nap);
+        rest(nap, &left);
         if (!left && !last) return cause;
         if (!left) {
             left = last;

@@ -85,10 +85,13 @@ static void tell(edm_region *r, uint32_t page) {
     char line[400];
     if (!*r->named || atomic_exchange(&r->told, failures) == failures) return;
     edm_lock_take(&r->lock);
-    int lost = edm_page_state(r->pager, page) == EDM_POISONED;
+    int state = edm_page_state(r->pager, page);
     edm_lock_give(&r->lock);
+    /* Under monitor the poison wakes us before the handler has told the pager. */
+    int last = r->count.lost_pages && r->count.lost_page == page;
+    int lost = last || state == EDM_POISONED || state == EDM_FETCHING;
     int error = -(lost ? r->count.lost_error : r->count.writeback_error);
-    const char *why = lost && r->count.lost_page != page ? "it could not be had"
+    const char *why = lost && !last ? "it could not be had"
                       : error == EBADMSG ? "its bytes are not those that were stored" : strerror(error);
     int n = lost ? snprintf(line, sizeof line, "edm_real: page %u is lost: store %s: %s; an access to it is SIGBUS\n", page,
                             r->named, why)
