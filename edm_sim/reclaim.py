@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator
+from operator import itemgetter
 from typing import Any
 
 import simpy
@@ -26,7 +27,7 @@ Steps = Generator[simpy.Event, Any, Any]
 _DIRTY, _IDLE = lib.EDM_F_DIRTY, lib.EDM_F_IDLE
 _EVICT, _WAIT, _MARK = lib.EDM_EVICT, lib.EDM_WAIT, lib.EDM_MARK_IDLE
 
-DIRECT, PUT = lib.EDM_DIRECT, lib.EDM_PUT
+DIRECT, TOLD, PUT = lib.EDM_DIRECT, lib.EDM_TOLD, lib.EDM_PUT
 IN_VAIN = 1000  # times that LPET asks again; then it is a deadlock
 
 
@@ -202,11 +203,10 @@ class Reclaim:
             yield env.timeout(self.draw.choose[self._who(by)](n))
         else:
             yield env.timeout(self.locked(0, self.costs.decide_ns))
-        if idle:
-            yield from self._store(idle, begin, by, lpet)
-        if mapped:
-            yield from self._take_out(mapped, by)
-            yield from self._store(mapped, begin, by, lpet)
+        for some, out_of_sight in ((idle, self._tell_done), (mapped, self._take_out)):
+            if some:
+                to_store = yield from out_of_sight(some, begin, by)
+                yield from self._store(to_store, begin, by, lpet)
         self.under_way -= 1
         self.made_progress()
 
@@ -225,40 +225,55 @@ class Reclaim:
         """Its bytes go straight to where they are stored, where there is such a place."""
         return self.dms.place is not None and bool(lib.edm_placeable(self.ptr, page))
 
-    def _take_out(self, commands: list[tuple[int, int, int]], by: Share | None) -> Steps:
-        """Unmaps pages; the bytes of those that are not dropped are in buffers then, or stored."""
+    def _take_out(
+        self, commands: list[tuple[int, int, int]], begin: int, by: Share | None
+    ) -> Generator[simpy.Event, Any, list[int]]:
+        """Unmaps pages, all at once; then the bytes of those that are not dropped come, some at a
+        time. Returns what is still to be stored."""
         env, draw = self.env, self.draw
+        commands = sorted(commands, key=itemgetter(1))
         pages = [page for _, page, _ in commands]
-        dropped = {c[1] for c in commands if self._dropped(c)}
-        placed = {p for p in pages if p not in dropped and self._placed(p)}
+        clean = [c for c in commands if self._dropped(c)]
+        dropped = {page for _, page, _ in clean}
+        kept = [c for c in commands if c[1] not in dropped]
+        placed = {page for _, page, _ in kept if self._placed(page)}
         marked = [page for op, page, _ in commands if op == _MARK]
         self.in_store.update([p for p in marked if p in dropped or p in placed])
-        n, out = len(pages), len(pages) - len(dropped)
-        if not draw.measured:
+        n, out, apart = len(pages), len(kept), share_apart(pages)
+        if draw.measured:
+            beside = self._who(by)
+            yield env.timeout(draw.sort[beside](n, apart) + draw.splice[beside](out, apart))
+            beside = self._who(by)
+            self.flushing += 1
+            flush_ns = draw.flush[beside](n, apart)
+            yield env.timeout(flush_ns // 2)
+            self.mapped.difference_update(pages)  # on the mean, when half of it is over
+            yield env.timeout(flush_ns - flush_ns // 2)
+            self.flushing -= 1
+            self.interrupt_others(by)
+            read_ns = draw.read[self._who(by)](out, apart)
+        else:
             self.mapped.difference_update(pages)
-            yield env.timeout(self.costs.reclaim_ns(out, len(dropped)) + self.interrupt_others(by))
-            return
-        beside, apart = self._who(by), share_apart(pages)
-        yield env.timeout(draw.sort[beside](n, apart) + draw.splice[beside](out, apart))
-        beside = self._who(by)
-        self.flushing += 1
-        flush_ns = draw.flush[beside](n, apart)
-        yield env.timeout(flush_ns // 2)
-        self.mapped.difference_update(pages)  # one after the other: on the mean, half of it is over
-        yield env.timeout(flush_ns - flush_ns // 2)
-        self.flushing -= 1
-        self.interrupt_others(by)
-        first_ns = round(draw.first_use_ns * len(placed - self._places))
-        self._places |= placed
-        yield env.timeout(draw.read[self._who(by)](out, apart) + first_ns)
+            drop_ns = self.costs.reclaim_ns(0, len(dropped))
+            yield env.timeout(drop_ns + self.interrupt_others(by))
+            read_ns = self.costs.reclaim_ns(out, len(dropped)) - drop_ns
+        to_store = (yield from self._tell_done(clean, begin, by)) if clean else []
+        for first in range(0, out, TOLD):
+            some = kept[first : first + TOLD]
+            new = {page for _, page, _ in some if page in placed} - self._places
+            self._places |= new
+            first_ns = round(draw.first_use_ns * len(new))
+            yield env.timeout(read_ns * len(some) // out + first_ns)
+            to_store += yield from self._tell_done(some, begin, by)
+        return to_store
 
-    def _store(
-        self, commands: list[tuple[int, int, int]], begin: int, by: Share | None, lpet: bool
-    ) -> Steps:
-        """The pager is told that the pages are out of sight; those that leave are stored."""
-        n = len(commands)
+    def _tell_done(
+        self, commands: list[tuple[int, int, int]], begin: int, by: Share | None
+    ) -> Generator[simpy.Event, Any, list[int]]:
+        """The pager is told that the pages are out of sight. Returns those that leave and are not
+        stored yet."""
         if self.draw.measured:
-            yield self.env.timeout(self.draw.done[self._who(by)](n))
+            yield self.env.timeout(self.draw.done[self._who(by)](len(commands)))
         for _, page, _ in commands:
             if not self.gone:
                 lib.edm_done(self.ptr, page, self.env.now)
@@ -270,7 +285,10 @@ class Reclaim:
         if dirty and self.dms.place:
             self.dms.place([self.base + page for page in dirty])
             self._left(dirty, record.WRITEBACK, begin)
-            return
+            return []
+        return dirty
+
+    def _store(self, dirty: list[int], begin: int, by: Share | None, lpet: bool) -> Steps:
         for first in range(0, len(dirty), PUT):
             yield from self._write_back(dirty[first : first + PUT], begin, by, lpet)
 

@@ -26,7 +26,7 @@ from edm_real import Region
 WAIT_S = 20.0
 FETCH, INSTALL, INSTALLED = lib.EDM_AT_FETCH, lib.EDM_AT_INSTALL, lib.EDM_AT_INSTALLED
 UNMAP, STORE, STORED, WAIT = lib.EDM_AT_UNMAP, lib.EDM_AT_STORE, lib.EDM_AT_STORED, lib.EDM_AT_WAIT
-PROTECTED = lib.EDM_AT_PROTECTED
+PROTECTED, TAKEN = lib.EDM_AT_PROTECTED, lib.EDM_AT_TAKEN
 
 _move = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
     ctypes.cast(ctypes.memmove, ctypes.c_void_p).value  # this one gives the interpreter's lock up

@@ -82,6 +82,42 @@ def test_a_fault_while_the_page_is_taken_out_of_sight_waits(faults: str) -> None
 
 
 @BOTH
+@pytest.mark.parametrize("kept", ["in the stash", "in the store"])
+def test_who_waits_for_a_page_waits_for_its_part_of_the_batch(faults: str, kept: str) -> None:
+    staged(
+        """
+    stage.end()
+    r.close()
+    kind = FaultyRegion if more[0] == "in the stash" else Region
+    r = kind(256, local=256, faults=faults, handlers=4, deadline_s=5)
+    stage = Stage(r)
+    for page in range(100):
+        stage.write(page, page)
+    r.evict(slice(90, 91))
+    assert stage.holds(90, 90)  # clean now: it goes first
+    batch, wait = stage.hold(TAKEN, 70), stage.hold(WAIT, 80)
+    evict = Doing(r.evict, slice(0, 100))
+    batch.reached()
+    for page in (90, 0, 31, 63):  # these parts were told
+        assert stage.holds(page, page)
+    stage.write(63, 1)
+    late = Doing(stage.read, 80)
+    wait.reached()
+    wait.go()
+    assert late.still() and evict.is_alive()
+    batch.go()
+    assert late.answer() == bytes([80]) * 4096
+    evict.answer()
+    assert stage.holds(63, 1)
+    for page in range(100):
+        assert stage.holds(page, 1 if page == 63 else page)
+    """,
+        faults,
+        kept,
+    )
+
+
+@BOTH
 def test_a_first_write_while_a_clean_page_is_taken_out_of_sight_waits(faults: str) -> None:
     staged(
         """

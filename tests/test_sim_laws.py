@@ -57,7 +57,7 @@ def test_a_wait_that_is_not_in_the_queue_breaks_littles_law(
 ) -> None:
     honest = Server._advance
     monkeypatch.setattr(Server, "_advance", lambda self, now: honest(self, now - 1))
-    assert "the queue's integral is" in broken_run(RACK)
+    assert "the queue's integral is" in broken_run(RACK | {"instances": 3})
 
 
 def test_a_message_that_vanishes_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@
 /* cffi-begin */
 enum {
     EDM_DIRECT = 32,         /* evictions in a faulting thread's reclaim step */
+    EDM_TOLD = 32,           /* pages whose bytes are read and told at a time, of a batch that was unmapped at once */
     EDM_PUT = 64,            /* pages stored at a time: who waits for room has it early */
     EDM_CHUNK = 4096,        /* references that a thread of a replay takes at a time */
     EDM_LOOK_NS = 25000,     /* LPET's shortest nap by the clock */

@@ -60,15 +60,20 @@ void edm_buffers_drain(edm_region *r, const uint32_t *buffers, uint32_t n) {
 }
 
 /* Shell sort: no allocation, and a batch is small. */
-void edm_sort(uint32_t *numbers, uint32_t n) {
-    static const uint32_t gaps[] = {57, 23, 10, 4, 1};
-    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)
-        for (uint32_t gap = gaps[g], i = gap; i < n; i++) {
-            uint32_t number = numbers[i], k = i;
-            for (; k >= gap && numbers[k - gap] > number; k -= gap) numbers[k] = numbers[k - gap];
-            numbers[k] = number;
+#define SHELL_SORT(at, n, type, KEY)                                                                  \
+    static const uint32_t gaps[] = {57, 23, 10, 4, 1};                                                \
+    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)                                         \
+        for (uint32_t gap = gaps[g], i = gap; i < (n); i++) {                                         \
+            type it = (at)[i];                                                                        \
+            uint32_t k = i;                                                                           \
+            for (; k >= gap && KEY((at)[k - gap]) > KEY(it); k -= gap) (at)[k] = (at)[k - gap];       \
+            (at)[k] = it;                                                                             \
         }
-}
+#define ITSELF(x) (x)
+#define ITS_PAGE(x) ((x).page)
+
+void edm_sort(uint32_t *numbers, uint32_t n) { SHELL_SORT(numbers, n, uint32_t, ITSELF) }
+void edm_sort_commands(edm_cmd *c, uint32_t n) { SHELL_SORT(c, n, edm_cmd, ITS_PAGE) }
 
 uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n, struct iovec *run) {
     uint32_t runs = 0;

@@ -1,8 +1,8 @@
 /* evict.c: carries out what edm_reclaim() chose.
  *
  *   lock    edm_reclaim(): pages to mark idle, pages to evict; all HELD from here on
- *   -       unmap them, sorted by address, in one batch; their bytes are in buffers then
- *   lock    edm_done() for all: marked pages rest in the stash; clean ones are gone
+ *   -       unmap them, sorted by address, in one batch, and read their bytes into buffers, some at a time;
+ *   lock    edm_done() for these: marked pages rest in the stash; clean ones are gone
  *   -       write the dirty ones to the store, straight from their buffers
  *   lock    edm_stored() or edm_store_failed() for each; their buffers are free
  *
@@ -54,44 +54,8 @@ void edm_note_placed(edm_region *r, const uint32_t *pages, uint32_t n) {
     if (EDM_UNLIKELY(placed && r->full_since_ns)) r->full_since_ns = 0;
 }
 
-/* Unmaps what the commands say, and keeps the bytes that are wanted. */
-static void take_out(edm_region *r, const edm_cmd *cmds, uint32_t count) {
-    uint64_t mark = edm_span_begin(r);
-    uint32_t pages[EDM_CMDS_MAX], clean[EDM_CMDS_MAX], n = 0, dropped = 0;
-    uint32_t surplus[EDM_DRAIN], surplus_n;
-    uint8_t *to[EDM_CMDS_MAX];
-    int quick = !(r->store->caps & EDM_STORE_BLOCKING);
-    for (uint32_t i = 0; EDM_UNLIKELY(edm_hook_of(r) != NULL) && i < count; i++)
-        if (!(cmds[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, cmds[i].page);
-    edm_lock_take(&r->lock);
-    for (uint32_t i = 0; i < count; edm_lock_pass(&r->lock), i++) {
-        const edm_cmd *c = &cmds[i];
-        if (c->flags & EDM_F_IDLE) continue;
-        int drop = edm_droppable(r->pager, c->page, c->op, quick);
-        if (drop) clean[dropped++] = c->page;
-        else pages[n++] = c->page;
-        r->buffer_of[c->page] = drop || edm_placeable(r->pager, c->page) ? EDM_IN_STORE : 0;
-    }
-    surplus_n = n + dropped ? edm_buffers_surplus(r, surplus, 1) : 0;
-    edm_lock_give(&r->lock);
-    edm_sort(pages, n);
-    edm_find_places(r, pages, to, n);
-    mark = edm_span_n(r, EDM_SPAN_SORT, n + dropped, mark);
-    edm_unmap(r, pages, to, n, clean, dropped, surplus, surplus_n);
-    edm_note_placed(r, pages, n);
-    if (surplus_n) {
-        edm_lock_take(&r->lock);
-        edm_buffers_drained(r, surplus, surplus_n);
-        edm_lock_give(&r->lock);
-    }
-    EDM_COUNT(r, unmapped, n + dropped);
-    EDM_COUNT(r, unmaps, 1);
-}
-
 static void raise_all(edm_region *r, const edm_cmd *c, uint32_t n) {
-    uint64_t buckets = 0;
-    for (uint32_t i = 0; i < n; i++) buckets |= 1ull << edm_bucket_number(c[i].page);
-    for (; buckets; buckets &= buckets - 1) edm_event_raise(&r->bucket[__builtin_ctzll(buckets)]);
+    for (uint32_t i = 0; EDM_UNLIKELY(atomic_load(&r->waiting)) && i < n; i++) edm_page_raise(r, c[i].page);
 }
 
 /* The pages are out of the program's sight, or copied. What is still to be stored comes to the front of c; how many. */
@@ -189,14 +153,92 @@ static void tell_stored(edm_region *r, edm_cmd *c, uint32_t n) {
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
 }
 
-void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n, uint32_t part) {
-    n = tell_done(r, c, n);
+/* Commands that were told as done: their pages are written to the store, `part` in a call, and told as stored. */
+static void store(edm_region *r, edm_cmd *c, uint32_t n, uint32_t part) {
     for (uint32_t i = 0, some; i < n; i += some) {
         some = n - i < part || r->lockstep ? n - i : part;
         write_back(r, c + i, some);
         edm_hook(r, EDM_AT_STORED, c[i].page);
         tell_stored(r, c + i, some);
     }
+}
+
+void edm_store_all(edm_region *r, edm_cmd *c, uint32_t n, uint32_t part) { store(r, c, tell_done(r, c, n), part); }
+
+/* Commands whose pages are being taken out. */
+struct taken {
+    edm_region *r;
+    edm_cmd c[EDM_CMDS_MAX]; /* n whose bytes are wanted, and from `clean` on m others; each sorted */
+    uint32_t pages[EDM_CMDS_MAX];
+    uint32_t n, m, clean;
+    edm_cmd *rest; /* where those go that are to be stored; to_store so far */
+    uint32_t to_store;
+};
+
+/* edm_out's. */
+static void told(void *ctx, uint32_t first, uint32_t n) {
+    struct taken *t = ctx;
+    uint32_t count = n ? n : t->m;
+    edm_cmd *c = t->c + (n ? first : t->clean);
+    edm_note_placed(t->r, t->pages + first, n);
+    for (uint32_t i = 0; EDM_UNLIKELY(edm_hook_of(t->r) != NULL) && i < count; i++) edm_hook(t->r, EDM_AT_TAKEN, c[i].page);
+    count = tell_done(t->r, c, count);
+    memcpy(t->rest + t->to_store, c, count * sizeof *c);
+    t->to_store += count;
+}
+
+static void sort_out(edm_region *r, const edm_cmd *c, uint32_t count, struct taken *t) {
+    int quick = !(r->store->caps & EDM_STORE_BLOCKING);
+    t->n = t->m = 0;
+    t->clean = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (c[i].flags & EDM_F_IDLE) continue;
+        int drop = edm_droppable(r->pager, c[i].page, c[i].op, quick);
+        t->c[drop ? --t->clean : t->n++] = c[i];
+        t->m += (uint32_t)drop;
+        r->buffer_of[c[i].page] = drop || edm_placeable(r->pager, c[i].page) ? EDM_IN_STORE : 0;
+        edm_lock_pass(&r->lock);
+    }
+}
+
+static void sort(struct taken *t, uint32_t first, uint32_t n) {
+    edm_sort_commands(t->c + first, n);
+    for (uint32_t i = first; i < first + n; i++) t->pages[i] = t->c[i].page;
+}
+
+/* Unmaps what the commands say, and keeps the bytes that are wanted. What was told as done and is still to be stored comes to
+ * the front of c; how many. In lockstep none is told. */
+static uint32_t take_out(edm_region *r, edm_cmd *c, uint32_t count) {
+    uint64_t mark = edm_span_begin(r);
+    uint32_t surplus[EDM_DRAIN], surplus_n;
+    uint8_t *to[EDM_CMDS_MAX];
+    struct taken t;
+    t.r = r;
+    t.rest = c;
+    t.to_store = 0;
+    for (uint32_t i = 0; EDM_UNLIKELY(edm_hook_of(r) != NULL) && i < count; i++)
+        if (!(c[i].flags & EDM_F_IDLE)) edm_hook(r, EDM_AT_UNMAP, c[i].page);
+    edm_lock_take(&r->lock);
+    sort_out(r, c, count, &t);
+    surplus_n = t.n + t.m ? edm_buffers_surplus(r, surplus, 1) : 0;
+    edm_lock_give(&r->lock);
+    sort(&t, 0, t.n);
+    sort(&t, t.clean, t.m);
+    edm_find_places(r, t.pages, to, t.n);
+    edm_span_n(r, EDM_SPAN_SORT, t.n + t.m, mark);
+    edm_out out = {.pages = t.pages, .to = to, .clean = t.pages + t.clean, .free = surplus, .n = t.n, .m = t.m, .f = surplus_n};
+    out.told = r->lockstep ? NULL : told;
+    out.ctx = &t;
+    edm_unmap(r, &out);
+    if (r->lockstep) edm_note_placed(r, t.pages, t.n);
+    if (surplus_n) {
+        edm_lock_take(&r->lock);
+        edm_buffers_drained(r, surplus, surplus_n);
+        edm_lock_give(&r->lock);
+    }
+    EDM_COUNT(r, unmapped, t.n + t.m);
+    EDM_COUNT(r, unmaps, 1);
+    return t.to_store;
 }
 
 /* Evictions of pages in their buffers come to the front; how many. */
@@ -216,8 +258,14 @@ static uint32_t idle_first(edm_cmds *cmds) {
 void edm_carry_out(edm_region *r, edm_cmds *cmds) {
     uint32_t front = r->lockstep ? 0 : idle_first(cmds);
     if (front) edm_store_all(r, cmds->c, front, EDM_PUT);
-    take_out(r, cmds->c + front, cmds->n - front);
-    edm_store_all(r, cmds->c + front, cmds->n - front, EDM_PUT);
+    edm_cmd *c = cmds->c + front;
+    uint32_t n = cmds->n - front;
+    if (r->lockstep) {
+        take_out(r, c, n);
+        edm_store_all(r, c, n, EDM_PUT);
+    } else if (n) {
+        store(r, c, take_out(r, c, n), EDM_PUT);
+    }
 }
 
 static uint32_t evictions_in(const edm_cmd *c, uint32_t n) {

@@ -118,7 +118,7 @@ static int conclude(edm_region *r, uint32_t page, int error, enum spare spare) {
         surplus_n = edm_buffers_surplus(r, surplus, 0);
     }
     edm_lock_give(&r->lock);
-    edm_event_raise(edm_bucket_of(r, page));
+    edm_page_raise(r, page);
     mark = edm_span(r, EDM_SPAN_CONCLUDE, mark);
     edm_buffers_drain(r, surplus, surplus_n);
     if (surplus_n) edm_span_n(r, EDM_SPAN_DRAIN, surplus_n, mark);
@@ -194,7 +194,7 @@ static void conclude_wishes(edm_region *r, struct wishes *w) {
     for (uint32_t k = 0; k < w->n; k++) {
         uint32_t page = (uint32_t)w->io[k].page;
         if (w->error[k]) conclude(r, page, w->error[k], w->marker[k] ? EDM_SPARE : EDM_NO_SPARE);
-        else edm_event_raise(edm_bucket_of(r, page));
+        else edm_page_raise(r, page);
         if (r->monitor) edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
     }
 }
@@ -260,7 +260,7 @@ int edm_allow_write(edm_region *r, uint32_t page) {
     edm_lock_take(&r->lock);
     edm_done(r->pager, page, edm_event_now(r));
     edm_lock_give(&r->lock);
-    edm_event_raise(edm_bucket_of(r, page));
+    edm_page_raise(r, page);
     edm_span(r, EDM_SPAN_CONCLUDE, mark);
     return 0;
 }
@@ -306,14 +306,14 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         mark = edm_span(r, EDM_SPAN_LOCK, mark);
         edm_fault(r->pager, page, write, r->lockstep ? r->lockstep_now : begin, &cmds);
         edm_cmd c = cmds.c[0];
-        uint32_t ticket = edm_event_ticket(edm_bucket_of(r, page)), room = edm_event_ticket(&r->room);
+        uint32_t ticket = c.op == EDM_WAIT ? edm_page_ticket(r, page) : 0, room = edm_event_ticket(&r->room);
         uint64_t evictions = edm_stats_of(r->pager)->evictions;
         edm_lock_give(&r->lock);
         mark = edm_span(r, EDM_SPAN_DECIDE, mark);
         if (c.op == EDM_WAIT) {
             carry_out(r, &cmds);
             edm_hook(r, EDM_AT_WAIT, page);
-            edm_event_wait(edm_bucket_of(r, page), ticket, EDM_SPINS, WAIT_NS);
+            edm_page_wait(r, page, ticket, EDM_SPINS, WAIT_NS);
             mark = edm_span(r, EDM_SPAN_PAGE_WAIT, mark);
         } else if (c.op == EDM_RECLAIM) {
             if (cmds.n > 1 && r->has_lpet) edm_ring_lpet(r);

@@ -41,7 +41,7 @@ static void refuse(edm_region *r, const edm_cmd *c, uint32_t n, int error) {
         int lift = edm_store_failed(r->pager, c[i].page, edm_event_now(r)) == 1;
         edm_lock_give(&r->lock);
         if (lift) edm_allow_write(r, c[i].page);
-        edm_event_raise(edm_bucket_of(r, c[i].page));
+        edm_page_raise(r, c[i].page);
     }
 }
 

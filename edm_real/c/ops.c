@@ -51,7 +51,7 @@ static int ask(edm_region *r, const struct wish *w, uint32_t *page, uint32_t end
         w->event(r->pager, *page, edm_event_now(r), &one);
         if (!one.n) continue;
         wait = one.c[0].op == EDM_WAIT;
-        if (wait) *ticket = edm_event_ticket(edm_bucket_of(r, *page));
+        if (wait) *ticket = edm_page_ticket(r, *page);
         else cmds->c[cmds->n++] = one.c[0];
     }
     edm_lock_give(&r->lock);
@@ -69,10 +69,13 @@ static int each(edm_region *r, const struct wish *w, uint32_t first, uint32_t n)
         if (cmds.n) w->act(r, &cmds);
         if (!wait) continue;
         if (page != stuck) left = 2 * r->deadline_ns;
-        else if (!left) return -ETIMEDOUT;
+        else if (!left) {
+            edm_page_gave_up(r);
+            return -ETIMEDOUT;
+        }
         stuck = page;
         uint64_t began = edm_now_ns();
-        edm_event_wait(edm_bucket_of(r, page), ticket, 1000, NAP_NS);
+        edm_page_wait(r, page, ticket, 1000, NAP_NS);
         edm_patience_spend(&left, began, NAP_NS);
     }
     return 0;
@@ -124,7 +127,7 @@ static void drop(edm_region *r, edm_cmds *cmds) {
         edm_done(r->pager, c->page, edm_event_now(r));
     }
     edm_lock_give(&r->lock);
-    for (uint32_t i = 0; i < cmds->n; i++) edm_event_raise(edm_bucket_of(r, cmds->c[i].page));
+    for (uint32_t i = 0; i < cmds->n; i++) edm_page_raise(r, cmds->c[i].page);
     edm_event_raise(&r->room);
 }
 

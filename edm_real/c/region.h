@@ -76,7 +76,8 @@ struct edm_region {
     uint8_t *scratch;
     _Atomic uint32_t scratch_taken; /* bit per scratch */
 
-    edm_event_t bucket[EDM_BUCKETS]; /* raised when a page is installed or no longer HELD */
+    edm_event_t bucket[EDM_BUCKETS]; /* raised when a page is installed or no longer HELD, if somebody waits */
+    _Atomic uint32_t waiting;        /* threads that a page's state made wait; they come under (lock) */
     edm_event_t room;                /* raised when pages have left, or their stores failed */
     edm_event_t lpet_event;          /* raised to wake LPET */
     _Atomic int stop;
@@ -115,6 +116,20 @@ static inline void *edm_buffer_at(const edm_region *r, uint32_t buffer) {
 static inline void *edm_stashed(const edm_region *r, uint32_t page) { return edm_buffer_at(r, r->buffer_of[page]); }
 static inline uint32_t edm_bucket_number(uint32_t page) { return (page * 0x9e3779b1u) >> 26; }
 static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) { return &r->bucket[edm_bucket_number(page)]; }
+/* (lock) The page is in somebody's hands: the ticket for edm_page_wait(). That follows, or edm_page_gave_up(). */
+static inline uint32_t edm_page_ticket(edm_region *r, uint32_t page) {
+    atomic_fetch_add(&r->waiting, 1);
+    return edm_event_ticket(edm_bucket_of(r, page));
+}
+static inline void edm_page_gave_up(edm_region *r) { atomic_fetch_sub(&r->waiting, 1); }
+static inline void edm_page_wait(edm_region *r, uint32_t page, uint32_t ticket, int spins, uint64_t timeout_ns) {
+    edm_event_wait(edm_bucket_of(r, page), ticket, spins, timeout_ns);
+    edm_page_gave_up(r);
+}
+/* The pager was told that the page is in nobody's hands. Who waits for it came before that, under the lock. */
+static inline void edm_page_raise(edm_region *r, uint32_t page) {
+    if (EDM_UNLIKELY(atomic_load(&r->waiting))) edm_event_raise(edm_bucket_of(r, page));
+}
 static inline uint64_t edm_event_now(const edm_region *r) {
     return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();
 }
@@ -174,16 +189,26 @@ uint32_t edm_buffers_surplus(edm_region *r, uint32_t *buffers, int rides);
 void edm_buffers_drain(edm_region *r, const uint32_t *buffers, uint32_t n);   /* either this */
 void edm_buffers_drained(edm_region *r, const uint32_t *buffers, uint32_t n); /* or edm_unmap(), and this (lock) */
 void edm_sort(uint32_t *numbers, uint32_t n);
+void edm_sort_commands(edm_cmd *c, uint32_t n); /* by page */
 /* Sorted page or buffer numbers as runs of memory; how many (at most n). */
 uint32_t edm_runs(const edm_region *r, uint8_t *base, const uint32_t *numbers, uint32_t n, struct iovec *run);
 void edm_forget(edm_region *r, const uint32_t *pages, uint32_t n, const uint32_t *buffers, uint32_t m); /* MADV_DONTNEED; sorted */
 uint8_t *edm_scratch_take(edm_region *r, uint32_t *which);
 void edm_scratch_give(edm_region *r, uint32_t which);
 
-/* unmap.c: the last bytes of pages[i] go to to[i], i < n, their checksums to stashed_sum; these and clean[0..m) fault from
- * now on. The memory of free[0..f), buffers nobody needs, goes with them. pages, clean and free sorted. */
-void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
-               const uint32_t *free, uint32_t f);
+/* unmap.c */
+typedef struct edm_out { /* what is taken out of the program's sight in one batch; all sorted */
+    const uint32_t *pages; /* n: their last bytes go to to[i], their checksums to stashed_sum */
+    uint8_t *const *to;
+    const uint32_t *clean; /* m: nobody wants their bytes */
+    const uint32_t *free;  /* f buffers that nobody needs: their memory goes with the pages */
+    uint32_t n, m, f;
+    /* Called when clean pages (n is 0) are out of sight, and when the bytes of pages[first..first+n) are there; each page
+     * once, in this order. NULL: nobody asks. */
+    void (*told)(void *ctx, uint32_t first, uint32_t n);
+    void *ctx;
+} edm_out;
+void edm_unmap(edm_region *r, const edm_out *out);
 /* The bytes of write-protected pages[i], sorted, go to to[i], their checksums to stashed_sum; the pages stay. */
 void edm_copy_out(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n);
 void edm_pipes_open(edm_region *r);

@@ -24,7 +24,8 @@ enum edm_hook_point { /* where a test may stop a thread */
     EDM_AT_STORE,        /* in the stash and LEAVING, or copied there, before the store is given it */
     EDM_AT_STORED,       /* the store has it, before the pager is told */
     EDM_AT_WAIT,         /* a fault is about to wait for another thread */
-    EDM_AT_PROTECTED     /* by a flush: write-protected and HELD, before it is copied */
+    EDM_AT_PROTECTED,    /* by a flush: write-protected and HELD, before it is copied */
+    EDM_AT_TAKEN         /* out of sight, its bytes kept, before the pager is told; not in lockstep */
 };
 typedef void (*edm_hook_fn)(void *ctx, int point, uint32_t page);
 

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-enum { WANTED_BYTES = 1 << 20, SOME = 32 };
+enum { WANTED_BYTES = 1 << 20 };
 
 void edm_pipes_open(edm_region *r) {
     for (uint32_t i = 0; i < EDM_PIPES; i++) {
@@ -57,7 +57,7 @@ static struct edm_pipe *take_pipe(edm_region *r) {
 
 /* The bytes of pages that are in the pipe. */
 static void read_pages(edm_region *r, int fd, uint8_t *const *to, uint32_t n) {
-    struct iovec run[SOME];
+    struct iovec run[EDM_TOLD];
     uint32_t runs = 0, at = 0;
     for (uint32_t i = 0; i < n; i++)
         if (i && to[i] == to[i - 1] + r->page_size) run[runs - 1].iov_len += r->page_size;
@@ -79,17 +79,22 @@ static void sum_pages(edm_region *r, const uint32_t *pages, uint8_t *const *to, 
     for (uint32_t i = 0; i < n; i++) r->stashed_sum[pages[i]] = edm_checksum(to[i], r->page_size);
 }
 
-/* Some at a time, so that the caches still hold them when they are summed. */
-static void take_in(edm_region *r, int fd, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+static void tell(const edm_out *o, uint32_t first, uint32_t n) {
+    if (o->told) o->told(o->ctx, first, n);
+}
+
+/* Some at a time, so that the caches still hold them when they are summed, and who waits for one need not wait for all. */
+static void take_in(edm_region *r, int fd, const edm_out *o, uint32_t first, uint32_t n) {
     uint64_t read = 0, sum = 0;
-    for (uint32_t i = 0, some; i < n; i += some) {
-        some = n - i < SOME ? n - i : SOME;
+    for (uint32_t end = first + n, some; first < end; first += some) {
+        some = end - first < EDM_TOLD ? end - first : EDM_TOLD;
         uint64_t begin = edm_span_begin(r);
-        read_pages(r, fd, to + i, some);
+        read_pages(r, fd, o->to + first, some);
         uint64_t middle = edm_span_begin(r);
-        sum_pages(r, pages + i, to + i, some);
+        sum_pages(r, o->pages + first, o->to + first, some);
         read += middle - begin;
         sum += edm_span_begin(r) - middle;
+        tell(o, first, some);
     }
     edm_span_n(r, EDM_SPAN_READ, n, edm_span_begin(r) - read);
     edm_span_n(r, EDM_SPAN_SUM, n, edm_span_begin(r) - sum);
@@ -111,76 +116,77 @@ static void copy_protected(edm_region *r, const uint32_t *pages, uint8_t *const 
     sum_pages(r, pages, to, n);
 }
 
-static void by_protection(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+static void by_protection(edm_region *r, const edm_out *o, uint32_t first, uint32_t n) {
     struct iovec run[EDM_CMDS_MAX];
-    uint32_t runs = edm_runs(r, r->memory, pages, n, run);
+    uint32_t runs = edm_runs(r, r->memory, o->pages + first, n, run);
     for (uint32_t i = 0; i < runs; i++) edm_uffd_protect(r->uffd, run[i].iov_base, run[i].iov_len, 1, 0);
-    copy_protected(r, pages, to, n);
-    edm_forget(r, pages, n, NULL, 0);
+    copy_protected(r, o->pages + first, o->to + first, n);
+    edm_forget(r, o->pages + first, n, NULL, 0);
+    tell(o, first, n);
 }
 
-/* What goes with the next call that unmaps: clean pages, and buffers nobody needs. */
-struct riders {
-    const uint32_t *clean, *free;
-    uint32_t clean_n, free_n;
-};
-
-static void forget_with(edm_region *r, const uint32_t *pages, uint32_t n, struct riders *with) {
-    uint32_t both[EDM_CMDS_MAX], m = with->clean_n;
+/* Pages out of sight, and with them the clean ones, and buffers nobody needs, if these did not go already. */
+static void forget_with(edm_region *r, const edm_out *o, uint32_t first, uint32_t n, int *riders) {
+    const uint32_t *pages = o->pages + first;
+    uint32_t both[EDM_CMDS_MAX], m = *riders ? o->m : 0;
     for (uint32_t i = 0; m && i < n; i++) both[i] = pages[i];
-    for (uint32_t i = 0; i < m; i++) both[n + i] = with->clean[i];
+    for (uint32_t i = 0; i < m; i++) both[n + i] = o->clean[i];
     if (m) edm_sort(both, n + m);
-    edm_forget(r, m ? both : pages, n + m, with->free, with->free_n);
-    *with = (struct riders){0};
+    edm_forget(r, m ? both : pages, n + m, o->free, *riders ? o->f : 0);
+    if (m) tell(o, 0, 0);
+    *riders = 0;
 }
 
-/* The next pages through one pipe, or two, in one call that unmaps them (with NULL: they stay mapped). How many; 0: refused, errno says why. */
-static uint32_t through_pipes(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, struct riders *with) {
+/* The next pages through one pipe, or two, in one call that unmaps them (riders NULL: they stay mapped). How many; 0:
+ * refused, errno says why. */
+static uint32_t through_pipes(edm_region *r, const edm_out *o, uint32_t at, int *riders) {
     struct edm_pipe *p = take_pipe(r), *more = NULL;
-    uint32_t first = p->fd[1] < 0 ? (errno = EBADF, 0) : fill_pipe(r, p, pages, n), second = 0;
+    const uint32_t *pages = o->pages + at;
+    uint32_t n = o->n - at, first = p->fd[1] < 0 ? (errno = EBADF, 0) : fill_pipe(r, p, pages, n), second = 0;
     if (first && first < n) more = try_pipe(r);
     if (more && more->fd[1] >= 0) second = fill_pipe(r, more, pages + first, n - first);
     if (first) {
-        if (with) forget_with(r, pages, first + second, with);
-        take_in(r, p->fd[0], pages, to, first);
+        if (riders) forget_with(r, o, at, first + second, riders);
+        take_in(r, p->fd[0], o, at, first);
     }
     edm_lock_give(&p->lock);
-    if (second) take_in(r, more->fd[0], pages + first, to + first, second);
+    if (second) take_in(r, more->fd[0], o, at + first, second);
     if (more) edm_lock_give(&more->lock);
     return first + second;
 }
 
-/* How many pages it did; fewer than n: splicing is not to be had here (a sandbox). */
-static uint32_t by_pipe(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, struct riders *with) {
+/* How many pages it did; fewer than all: splicing is not to be had here (a sandbox). */
+static uint32_t by_pipe(edm_region *r, const edm_out *o, int *riders) {
     uint32_t done = 0;
-    while (done < n) {
-        uint32_t part = through_pipes(r, pages + done, to + done, n - done, with);
+    while (done < o->n) {
+        uint32_t part = through_pipes(r, o, done, riders);
         if (!part && errno != EFAULT) break;
         if (!part) { /* the program gave this page back behind our back: zeros */
-            memset(to[done], 0, r->page_size);
-            sum_pages(r, pages + done, to + done, part = 1);
+            memset(o->to[done], 0, r->page_size);
+            sum_pages(r, o->pages + done, o->to + done, part = 1);
+            tell(o, done, part);
         }
         done += part;
     }
     return done;
 }
 
-void edm_unmap(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n, const uint32_t *clean, uint32_t m,
-               const uint32_t *free, uint32_t f) {
-    struct riders with = {clean, free, m, f};
+void edm_unmap(edm_region *r, const edm_out *o) {
+    int riders = o->m + o->f > 0;
     uint32_t done = 0;
-    if (r->splices && n) {
-        done = by_pipe(r, pages, to, n, &with);
-        if (done < n) r->splices = 0;
+    if (r->splices && o->n) {
+        done = by_pipe(r, o, &riders);
+        if (done < o->n) r->splices = 0;
     }
-    if (with.clean_n + with.free_n) forget_with(r, NULL, 0, &with);
-    if (done < n) by_protection(r, pages + done, to + done, n - done);
+    if (riders) forget_with(r, o, 0, 0, &riders);
+    if (done < o->n) by_protection(r, o, done, o->n - done);
 }
 
 void edm_copy_out(edm_region *r, const uint32_t *pages, uint8_t *const *to, uint32_t n) {
+    const edm_out o = {.pages = pages, .to = to, .n = n};
     uint32_t done = 0;
     if (r->splices) {
-        done = by_pipe(r, pages, to, n, NULL);
+        done = by_pipe(r, &o, NULL);
         if (done < n) r->splices = 0;
     }
     if (done < n) copy_protected(r, pages + done, to + done, n - done);
