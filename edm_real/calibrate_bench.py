@@ -19,6 +19,7 @@ import numpy as np
 from edm_policy.errors import EdmError
 from edm_real.region import Region
 from edm_real.span_sets import Spans, median, pooled
+from edm_real.spans import FAULT
 from edm_real.steady import Steady
 from edm_workload import Trace
 from edm_workload.calibration import SAME, Speed
@@ -38,6 +39,9 @@ SELDOM = 1600
 
 RECENT = 3
 """Anchors that tell the speed now: their median."""
+
+PAIRS = 12
+"""Runs with spans counted and without, in turn, that tell what a mark costs."""
 
 AGAIN = 3
 """How often a run is made, at most, while the cores are being moved."""
@@ -156,6 +160,7 @@ class Bench:
         self.cores = sorted(os.sched_getaffinity(0))
         self.anchors: dict[int, list[float]] = {1: [], 2: []}
         self._taken_at = {1: 0.0, 2: 0.0}
+        self._mark_ns: float | None = None
         self._kept: dict[str, tuple[Any, Region]] = {}
 
     def __enter__(self) -> Bench:
@@ -186,6 +191,29 @@ class Bench:
     def speed(self, threads: int) -> Speed:
         """Likewise, of a run of so many threads."""
         return Speed(self.scale(), self.scale(2) if threads > 1 else 1.0)
+
+    def mark_ns(self) -> float:
+        """What a mark costs in the middle of a fault, beyond what spans take off themselves (which
+        is what it costs among others, when the processor is used to it): by so much a fault's
+        spans are longer, in all, than a fault of which none are counted. Of one thread: two that
+        are slowed down by marks also wait longer for one another."""
+        if self._mark_ns is None:
+            apart, found = len(self.cores) > 1, []
+            settings = {"store": "mem:", "local": LIMIT, "evict": "fifo"}
+            with on_core(self.cores[0] if apart else None):
+                region = self._region("marks", settings, True, apart)
+                for seed in range(PAIRS):
+                    page, write = walk(PAGES, ANCHOR, seed)
+                    region.measure(False)
+                    alone_us = region.replay(page, write, seed=seed)["latency_us"]["mean"]
+                    region.measure()
+                    region.replay(page, write, seed=seed)
+                    parts = [s for s in region.spans() if s.role == "faulter" and s.kind in FAULT]
+                    faults = sum(s.count for s in parts if s.kind == "arrive")
+                    longer_ns = sum(s.sum_ns for s in parts) - 1000 * alone_us * faults
+                    found.append(longer_ns / sum(s.count for s in parts))
+            self._mark_ns = max(0.0, statistics.median(found))
+        return self._mark_ns
 
     def run(
         self,
@@ -219,6 +247,7 @@ class Bench:
             if self.strict and self.steady.gave_up:
                 raise CoresMoved("the host moved a core, and did not move it back")
             speed = self.speed(threads) if into else SAME
+            mark_ns = self.mark_ns() if into else 0.0
             with on_core(self.cores[0] if apart else None):
                 region = self._region(kept, settings, warm, apart)
                 region.measure(bool(into))
@@ -228,7 +257,7 @@ class Bench:
                 break
             self.moved += 1
         for spans in into:
-            spans.add(found, speed)
+            spans.add(found, speed, mark_ns)
         return result
 
     def _region(self, name: str, settings: dict[str, Any], warm: bool, apart: bool) -> Region:

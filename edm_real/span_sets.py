@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_real.spans import PREEMPTED_NS, Span
-from edm_workload.calibration import FAULT_KINDS, SAME, Speed, Steps, Strata, strata
+from edm_workload.calibration import FAULT_KINDS, SAME, WRITTEN, Speed, Steps, Strata, strata
 
 STEP_PREEMPTED_NS = 2_000_000.0
 ASLEEP_MOST_NS = 20_000_000.0
@@ -27,11 +27,14 @@ class Spans:
         self._parts: dict[tuple[str, str], list[Span]] = defaultdict(list)
         self._kinds: dict[str, list[Span]] = defaultdict(list)
 
-    def add(self, spans: Iterable[Span], speed: Speed = SAME) -> None:
-        """speed: what makes their times those of the speed at which calibrate began."""
+    def add(self, spans: Iterable[Span], speed: Speed = SAME, mark_ns: float = 0.0) -> None:
+        """speed: what makes their times those of the speed at which calibrate began; mark_ns: what
+        is taken off each before, see Bench.mark_ns()."""
         for span in spans:
             scale = speed.of(span.role != "lpet" and span.beside == "faulter")
-            s = replace(span, sum_ns=scale * span.sum_ns, values_ns=scale * span.values_ns)
+            values = scale * np.maximum(span.values_ns - mark_ns, 0)
+            total = scale * max(0.0, span.sum_ns - mark_ns * span.count)
+            s = replace(span, sum_ns=total, values_ns=values)
             self._parts[s.kind, s.beside].append(s)
             self._kinds[s.kind].append(s)
 
@@ -50,8 +53,9 @@ class Spans:
         self, kind: str, beside: str, most_ns: float = PREEMPTED_NS
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Values, ascending, and counts of one-page spans, not LPET's."""
+        kind, write = kind.removesuffix(WRITTEN), kind.endswith(WRITTEN)
         parts = [s for s in self._parts[kind, beside] if s.least == 1 and s.role != "lpet"]
-        return pooled(parts, most_ns)
+        return pooled([s for s in parts if s.write == write], most_ns)
 
     def fault(self, kind: str, least: int = 50, asleep: bool = False) -> dict[str, Strata]:
         """Strata of one-page spans by what went on beside, where enough were seen. What a
@@ -59,7 +63,7 @@ class Spans:
         who waits off the core, for whom both are part of it."""
         most_ns = ASLEEP_MOST_NS if asleep else PREEMPTED_NS
         found = {}
-        for beside in self._besides(kind):
+        for beside in self._besides(kind.removesuffix(WRITTEN)):
             values, counts = self._faults(kind, beside, most_ns)
             if counts.sum() < least:
                 continue

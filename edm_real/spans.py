@@ -21,7 +21,9 @@ def _names(enum: str, prefix: str, more: int) -> list[str]:
     return [by_number[n].removeprefix(prefix).lower() for n in range(more)]
 
 
-KINDS = _names("edm_span", "EDM_SPAN_", lib.EDM_SPAN_KINDS)
+WRITE = "_write"
+_KINDS = _names("edm_span", "EDM_SPAN_", lib.EDM_SPAN_KINDS)
+KINDS = [kind for kind in _KINDS if not kind.endswith(WRITE)]
 ROLES = _names("edm_span_role", "EDM_ROLE_", lib.EDM_ROLES)
 BESIDE = _names("edm_span_beside", "EDM_BESIDE_", lib.EDM_BESIDES)
 FAULT = KINDS[: KINDS.index("return") + 1]
@@ -32,6 +34,7 @@ FAULT = KINDS[: KINDS.index("return") + 1]
 class Span:
     """All spans of one kind, by one role, of a class of sizes (`least` pages and up to twice
     that), beside the same: how many, their pages and time, and the histogram of their times, ns.
+    write: of a fault that is one, where that is told apart (arrive, zero, install, rescue).
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Span:
     sum_ns: float
     values_ns: NDArray[np.float64]
     counts: NDArray[np.int64]
+    write: bool = False
 
 
 def begin(raw: Any) -> None:
@@ -63,7 +67,7 @@ def read(raw: Any) -> Iterator[Span]:
     own = lib.edm_span_own_ns(raw)
     middle = np.array([lib.edm_span_bucket_ns(raw, i) for i in range(n)])
     for role, by in enumerate(ROLES):
-        for kind, what in enumerate(KINDS):
+        for kind, what in enumerate(_KINDS):
             for size in range(lib.EDM_SPAN_SIZES):
                 for beside, who in enumerate(BESIDE):
                     count = lib.edm_spans_read(raw, kind, role, size, beside, counts, ns, pages)
@@ -73,8 +77,10 @@ def read(raw: Any) -> Iterator[Span]:
                     at = np.flatnonzero(seen)
                     values = np.maximum(middle[at] - own, 0)
                     total = max(0.0, ns[0] - own * count)
+                    of, all_pages = what.removesuffix(WRITE), int(pages[0])
                     yield Span(
-                        what, by, 1 << size, who, int(count), int(pages[0]), total, values, seen[at]
+                        *(of, by, 1 << size, who, int(count), all_pages, total, values, seen[at]),
+                        write=of != what,
                     )
 
 

@@ -18,6 +18,7 @@ from edm_sim.distributions import BLOCK, sampler, stream
 from edm_sim.distributions import Strata as StrataDistribution
 from edm_workload.calibration import (
     BESIDE,
+    WRITTEN,
     Calibration,
     Speed,
     Steps,
@@ -51,6 +52,11 @@ def constant(ns: int) -> Draw:
 def beside_all(draw: Draw) -> list[Draw]:
     """The same, whatever goes on, near or not."""
     return [draw] * (NEAR + len(BESIDE))
+
+
+def twice(draw: Draw) -> tuple[list[Draw], ...]:
+    """Likewise, whether it is a write or not."""
+    return beside_all(draw), beside_all(draw)
 
 
 class Sampler:
@@ -89,7 +95,7 @@ class Sampler:
         if not monitor:
             return self.fault(c, kind)
         beside = "faulter" if threads > 1 else "nobody"
-        return beside_all(self._seen(c.monitor[kind], beside, kind))
+        return beside_all(self._seen(c.monitor[kind.removesuffix(WRITTEN)], beside, kind))
 
     def batch(self, steps: Steps, name: str) -> Callable[[int], int]:
         """Of a number of pages."""
@@ -167,6 +173,7 @@ def _batch(steps: Steps, scale: float, rng: np.random.Generator) -> Callable[[in
 class Machine:
     """What an instance draws: each a list by what goes on beside, of a draw.
 
+    there, zero, install and rescue twice: of a fault that reads, and of one that writes.
     there, back: touch to the first line that is ours, and from the last one on; there_waits: with
     the wait for a handler thread in it, as measured among several that fault. lock: taking the
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
@@ -197,12 +204,12 @@ class Machine:
         if c is None:
             there = costs.monitor_ns if monitor else costs.upcall_ns
             back = costs.monitor_return_ns if monitor else costs.upcall_return_ns
-            self.there, self.back = beside_all(constant(there)), beside_all(constant(back))
+            self.there, self.back = twice(constant(there)), beside_all(constant(back))
             self.lock = beside_all(constant(0))
             self.decide = beside_all(constant(costs.decide_ns))
-            self.zero = beside_all(constant(costs.zero_ns))
-            self.install = beside_all(constant(costs.install_ns))
-            self.rescue = beside_all(constant(costs.rescue_ns))
+            self.zero = twice(constant(costs.zero_ns))
+            self.install = twice(constant(costs.install_ns))
+            self.rescue = twice(constant(costs.rescue_ns))
             self.allow_write = beside_all(constant(costs.allow_write_ns))
             self.ring = beside_all(constant(costs.ring_ns))
             self.tap, self.nap = constant(0), constant(costs.nap_ns)
@@ -210,11 +217,13 @@ class Machine:
             self.first_use_ns = 0.0
             return
         s = Sampler(seed, costs.speed, owner)
-        self.there, self.back = (s.way(c, k, monitor, threads) for k in ("arrive", "return"))
+        self.there = tuple(s.way(c, f"arrive{w}", monitor, threads) for w in ("", WRITTEN))
+        self.back = s.way(c, "return", monitor, threads)
         self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")
-        self.zero = s.fault(c, "zero", "conclude")
-        self.install = s.fault(c, "check", "install", "conclude")
-        self.rescue = s.fault(c, "rescue", "conclude")
+        self.zero, self.install, self.rescue = (
+            tuple(s.fault(c, *before, f"{kind}{w}", "conclude") for w in ("", WRITTEN))
+            for kind, before in (("zero", ()), ("install", ("check",)), ("rescue", ()))
+        )
         self.allow_write = s.fault(c, "protect", "conclude")
         self.ring = s.fault(c, "wake")
         self.late = s.strata(c.late, "late")

@@ -47,7 +47,7 @@ class Faults(Sharing):
             yield turn
             yield from self.on_core(share)
             awake = True
-        there_ns = self.draw.there[self.beside(share)]()
+        there_ns = self.draw.there[write][self.beside(share)]()
         if self.draw.there_waits:
             there_ns = max(costs.monitor_busy_ns, there_ns - (self.env.now - begin))
         elif awake:
@@ -79,7 +79,7 @@ class Faults(Sharing):
             if out.words[0] > 1:
                 ring, wanted = self._beside(out.all()[1:], beside)
                 self.spent["ring"] += ring
-            yield from self._carry_out_verdict(share, page, op, told, ring, beside)
+            yield from self._carry_out_verdict(share, page, write, op, told, ring, beside)
             if wanted:
                 yield from self._prefetch(share, wanted, beside)
             if op in _FINAL:
@@ -98,19 +98,27 @@ class Faults(Sharing):
                 return op
 
     def _carry_out_verdict(
-        self, share: Share, page: int, op: int, told: tuple[int, int], ring: int, beside: int
+        self,
+        share: Share,
+        page: int,
+        write: int,
+        op: int,
+        told: tuple[int, int],
+        ring: int,
+        beside: int,
     ) -> Steps:
         """On the page itself. Waiting and making room are the caller's."""
         env, draw = self.env, self.draw
         if op == _FETCH or (op == _RESCUE and page in self.in_store):
             self.in_store.discard(page)
-            yield from self._fetch(share, page, told, ring, beside)
+            install_ns = draw.install[write][beside]()
+            yield from self._fetch(share, page, install_ns, told, ring, beside)
         elif op in (_ZERO, _RESCUE):
             if op == _ZERO and self.base + page in self.spt.copies:
                 raise AssertionError(f"page {self.base + page} is stored, but reads as zeros")
             own = draw.zero if op == _ZERO else draw.rescue
             yield from self._ring(ring)
-            yield from self._work(told, own[beside]())
+            yield from self._work(told, own[write][beside]())
             self.installed(page)
         elif op == _ALLOW_WRITE:
             yield from self._ring(ring)
@@ -147,9 +155,15 @@ class Faults(Sharing):
         return lock + self.lock.admit(now, decide) - now
 
     def _fetch(
-        self, share: Share, page: int, told: tuple[int, int], ring: int, beside: int
+        self,
+        share: Share,
+        page: int,
+        install_ns: int,
+        told: tuple[int, int],
+        ring: int,
+        beside: int,
     ) -> Steps:
-        env, install_ns = self.env, self.draw.install[beside]()
+        env = self.env
         delay = self.dms.fetch(self.number, [self.base + page], beside)
         if isinstance(delay, int) and not (self.dms.remote and self.cores):
             held = self.locked(*told)
@@ -239,7 +253,7 @@ class Faults(Sharing):
         if away:
             yield from self.on_core(share)
         self.spent["get"] += env.now - begin
-        install = self.draw.install[beside]
+        install = self.draw.install[0][beside]
         ns = sum([install() for _ in pages])
         self.spent["install"] += ns
         yield env.timeout(ns)

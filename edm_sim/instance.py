@@ -199,7 +199,7 @@ class Instance(Faults):
                 faulted = j
                 share.near = NEAR if page == share.last + 1 else 0
                 share.last = page
-                busy = pause if monitor else pause + there[beside(share) + share.near]()
+                busy = pause if monitor else pause + there[write][beside(share) + share.near]()
                 spent["arrive"] += busy - pause
                 touched = env.now + pause
                 if busy and not skip(busy):

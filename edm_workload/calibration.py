@@ -15,7 +15,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     between_near_ns       the same on the page after the last one
     anchor_ns             median fault of the anchor, a short run of its own: how fast it was then
     anchor_of_threads_ns  the same of two threads
-    faults                kind -> beside what -> strata: the components of a fault
+    faults                kind -> beside what -> strata: the components of a fault, those of a write
+                          apart (WRITTEN)
     near                  the same on the page after the last one, where caches help
     steps                 way -> kind -> by whom -> sizes and spread: those of a reclaim step; ways
                           are WAYS, and "... rows", of neighbours (ROW_KINDS alone); by LPET, or
@@ -53,26 +54,24 @@ from numpy.typing import NDArray
 from edm_policy.errors import EdmError
 from edm_workload.files import whole
 
-SCHEMA = 6
+SCHEMA = 7
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
+WRITTEN = " written"
+_WRITTEN = tuple(kind + WRITTEN for kind in ("arrive", "zero", "install", "rescue"))
+"""These are there twice: WRITTEN of a fault that is a write. On a write to a missing page the
+kernel has a page ready when it finds that we are to be asked: it comes to us later, and takes that
+page then."""
+
 FAULT_KINDS = (
-    *(
-        "arrive",
-        "lock",
-        "decide",
-        "wake",
-        "check",
-        "zero",
-        "install",
-        "rescue",
-        "protect",
-        "conclude",
-    ),
-    "return",
+    *("arrive", "lock", "decide", "wake", "check", "zero", "install", "rescue", "protect"),
+    *("conclude", "return", *_WRITTEN),
 )
-NEAR_KINDS = ("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return")
+NEAR_KINDS = (
+    *("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return"),
+    *_WRITTEN[:3],
+)
 WAYS = ("placed", "put")
 """Where a page's bytes go: straight to the store's memory, or to a buffer and through its put."""
 

@@ -70,24 +70,23 @@ static uint64_t copy_flags(int writable) {
     return UFFDIO_COPY_MODE_DONTWAKE | (writable ? 0 : UFFDIO_COPY_MODE_WP);
 }
 
-/* -EEXIST cannot be: while a page is FETCHING nobody else installs it. */
-static int copy_in(edm_region *r, uint32_t page, const void *from, int writable, int span) {
-    edm_hook(r, EDM_AT_INSTALL, page);
+/* -EEXIST cannot be: while a page is FETCHING nobody else installs it. write: the fault is one. */
+static int copy_in(edm_region *r, edm_cmd c, const void *from, int span, int write) {
+    edm_hook(r, EDM_AT_INSTALL, c.page);
     uint64_t mark = edm_span_begin(r);
-    int error = edm_uffd_copy(r->uffd, edm_at(r, page), from, r->page_size, copy_flags(writable));
-    edm_span(r, span, mark);
+    int error = edm_uffd_copy(r->uffd, edm_at(r, c.page), from, r->page_size, copy_flags(c.flags & EDM_F_WRITE));
+    edm_span(r, span + (write != 0), mark);
     return error;
 }
 
 /* Zeros, or the store's bytes. */
-static int bring(edm_region *r, edm_cmd c) {
+static int bring(edm_region *r, edm_cmd c, int write) {
     uint32_t which;
-    int writable = c.flags & EDM_F_WRITE;
     edm_hook(r, EDM_AT_FETCH, c.page);
-    if (c.op == EDM_ZERO_FILL) return copy_in(r, c.page, r->zeros, writable, EDM_SPAN_ZERO);
+    if (c.op == EDM_ZERO_FILL) return copy_in(r, c, r->zeros, EDM_SPAN_ZERO, write);
     uint8_t *buffer = edm_scratch_take(r, &which);
     int error = get_bytes(r, c.page, buffer);
-    if (!error) error = copy_in(r, c.page, buffer, writable, EDM_SPAN_INSTALL);
+    if (!error) error = copy_in(r, c, buffer, EDM_SPAN_INSTALL, write);
     edm_scratch_give(r, which);
     return error;
 }
@@ -266,16 +265,16 @@ int edm_allow_write(edm_region *r, uint32_t page) {
 }
 
 /* The verdict on the page itself, then what else was asked for with it. */
-static int carry_out(edm_region *r, const edm_cmds *cmds) {
+static int carry_out(edm_region *r, const edm_cmds *cmds, int write) {
     edm_cmd c = cmds->c[0];
     int error = 0;
     if (among(cmds, EDM_WAKE_LPET)) wake_lpet(r);
     switch (c.op) {
     case EDM_ZERO_FILL:
-    case EDM_FETCH: error = conclude(r, c.page, bring(r, c), EDM_NO_SPARE); break;
+    case EDM_FETCH: error = conclude(r, c.page, bring(r, c, write), EDM_NO_SPARE); break;
     case EDM_RESCUE:
-        error = r->buffer_of[c.page] == EDM_IN_STORE ? bring(r, c)
-                : copy_in(r, c.page, edm_stashed(r, c.page), c.flags & EDM_F_WRITE, EDM_SPAN_RESCUE);
+        error = r->buffer_of[c.page] == EDM_IN_STORE ? bring(r, c, write)
+                : copy_in(r, c, edm_stashed(r, c.page), EDM_SPAN_RESCUE, write);
         error = conclude(r, c.page, error, EDM_SPARE_UNLESS_HELD);
         break;
     case EDM_ALLOW_WRITE: error = edm_allow_write(r, c.page); break;
@@ -300,7 +299,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
     struct queue queue = {0};
     edm_cmds cmds;
     int error = 0;
-    uint64_t mark = edm_span_arrived(r, page);
+    uint64_t mark = edm_span_arrived(r, page, write);
     for (;;) {
         edm_lock_take(&r->lock);
         mark = edm_span(r, EDM_SPAN_LOCK, mark);
@@ -311,7 +310,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         edm_lock_give(&r->lock);
         mark = edm_span(r, EDM_SPAN_DECIDE, mark);
         if (c.op == EDM_WAIT) {
-            carry_out(r, &cmds);
+            carry_out(r, &cmds, write);
             edm_hook(r, EDM_AT_WAIT, page);
             edm_page_wait(r, page, ticket, EDM_SPINS, WAIT_NS);
             mark = edm_span(r, EDM_SPAN_PAGE_WAIT, mark);
@@ -325,7 +324,7 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
                 break;
             }
         } else {
-            error = carry_out(r, &cmds);
+            error = carry_out(r, &cmds, write);
             break;
         }
     }

@@ -148,7 +148,7 @@ static inline void edm_ring_lpet(edm_region *r) {
     edm_event_raise(&r->lpet_event);
     edm_span(r, EDM_SPAN_WAKE, mark);
 }
-#define edm_span_arrived(r, page) (EDM_UNLIKELY((r)->spans != NULL) ? edm_span_arrives((r)->spans, page) : 0)
+#define edm_span_arrived(r, page, write) (EDM_UNLIKELY((r)->spans != NULL) ? edm_span_arrives((r)->spans, page, write) : 0)
 #define edm_span_leaves(r, page) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_left((r)->spans, page); } while (0)
 #define edm_span_lpet_came(r, slept) do { if (EDM_UNLIKELY((r)->spans != NULL)) edm_span_comes((r)->spans, slept); } while (0)
 

@@ -66,11 +66,11 @@ uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since) {
     return now;
 }
 
-uint64_t edm_span_arrives(edm_spans *s, uint32_t page) {
+uint64_t edm_span_arrives(edm_spans *s, uint32_t page, int write) {
     uint64_t touched = s->touched[page % EDM_TOUCHES];
     if (!touched) return edm_ticks();
     s->touched[page % EDM_TOUCHES] = 0;
-    return edm_span_add(s, EDM_SPAN_ARRIVE, 1, touched);
+    return edm_span_add(s, write ? EDM_SPAN_ARRIVE_WRITE : EDM_SPAN_ARRIVE, 1, touched);
 }
 
 void edm_span_left(edm_spans *s, uint32_t page) { s->left[page % EDM_TOUCHES] = edm_ticks(); }

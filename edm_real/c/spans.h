@@ -16,16 +16,20 @@
 #define EDM_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* cffi-begin */
-enum edm_span { /* one fault, in this order */
+enum edm_span { /* one fault, in this order; _WRITE: of one that is a write, for which the kernel has a page at hand then */
     EDM_SPAN_ARRIVE = 0, /* touch to the first line that is ours; only where a replay touches */
+    EDM_SPAN_ARRIVE_WRITE,
     EDM_SPAN_LOCK,       /* waiting for the pager's lock */
     EDM_SPAN_DECIDE,     /* the pager's verdict */
     EDM_SPAN_WAKE,       /* ringing for LPET */
     EDM_SPAN_GET,        /* the store's get */
     EDM_SPAN_CHECK,      /* the checksum of what came */
     EDM_SPAN_ZERO,       /* UFFDIO_COPY of zeros */
+    EDM_SPAN_ZERO_WRITE,
     EDM_SPAN_INSTALL,    /* UFFDIO_COPY of what came */
+    EDM_SPAN_INSTALL_WRITE,
     EDM_SPAN_RESCUE,     /* UFFDIO_COPY from the stash */
+    EDM_SPAN_RESCUE_WRITE,
     EDM_SPAN_PROTECT,    /* write-protection lifted */
     EDM_SPAN_CONCLUDE,   /* the pager is told */
     EDM_SPAN_PAGE_WAIT,  /* waiting for a page in somebody's hands */
@@ -108,7 +112,7 @@ void edm_span_role(int role); /* of the calling thread; faulter unless told */
 uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since);
 
 /* A fault on the page has come to us, and goes. A replay says when it touches, and asks after it. */
-uint64_t edm_span_arrives(edm_spans *s, uint32_t page);
+uint64_t edm_span_arrives(edm_spans *s, uint32_t page, int write);
 void edm_span_left(edm_spans *s, uint32_t page);
 void edm_span_touches(edm_spans *s, uint32_t page);
 void edm_span_returned(edm_spans *s, uint32_t page);
