@@ -225,6 +225,7 @@ def _calibrate(
         raise EdmError(f"calibrate: {what} never happened; calibrate when the machine is quieter")
     slice_ns, (hit, hits) = bench.slice_ns(), bench.hit_ns(min(between))
     write_interrupt_ns, first_use_ns = bench.write_interrupt_ns(), bench.first_use_ns()
+    scales = bench.scales(quick)
     return Calibration(
         cores=len(bench.cores),
         slice_ns=round(slice_ns, 1),
@@ -239,6 +240,7 @@ def _calibrate(
         faults=by_kind,
         near={kind: found for kind in NEAR_KINDS if (found := near.fault(kind))},
         steps=by_way,
+        scales=scales,
         first_use_ns=round(first_use_ns, 1),
         late=late,
         ring=calm.once("wake", most_ns=ASLEEP_NS) or [[1.0, 0.0]],

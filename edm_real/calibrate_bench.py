@@ -22,7 +22,7 @@ from edm_real.span_sets import Spans, median, pooled
 from edm_real.spans import FAULT
 from edm_real.steady import Steady
 from edm_workload import Trace
-from edm_workload.calibration import SAME, Speed
+from edm_workload.calibration import SAME, SCALED, Speed
 
 PAGES, LIMIT = 16384, 4096
 ROUND = 45_000
@@ -39,6 +39,13 @@ SELDOM = 1600
 
 RECENT = 3
 """Anchors that tell the speed now: their median."""
+
+SIZES = (256, 512, 1024, 2048, 4096, 16384)
+"""Local pages of regions four times as large over which it is measured what less in the caches
+costs."""
+
+STEP = 32
+"""Evictions of a batch there, whatever the size."""
 
 PAIRS = 12
 """Runs with spans counted and without, in turn, that tell what a mark costs."""
@@ -310,6 +317,37 @@ class Bench:
 
         extra = [took_ns(False) - took_ns(True) for _ in range(3)]
         return max(0.0, self.scale(2) * statistics.median(extra) / LIFTS)
+
+    def scales(self, quick: bool = False) -> dict[str, list[list[float]]]:
+        """Calibration.scales: medians of runs in turn, over those of LIMIT pages."""
+        sizes = [n for n in SIZES if n <= LIMIT or not quick]
+        regions: dict[int, Region] = {}
+        found: dict[str, dict[int, list[float]]] = {k: {n: [] for n in sizes} for k in SCALED}
+        try:
+            with on_core(self.cores[0] if len(self.cores) > 1 else None):
+                for n in sizes:
+                    marks: dict[str, Any] = {"high": n - STEP, "low": n - 2 * STEP, "batch": STEP}
+                    regions[n] = Region(4 * n, watch=False, local=n, evict="fifo", **marks)
+                    page, _ = walk(4 * n, max(4 * n, PAGES), self.seed)
+                    regions[n].replay(page, np.ones(len(page), np.uint8))
+                for seed in range(1 if quick else 3):
+                    for n, region in regions.items():
+                        page, write = walk(4 * n, ROUND // 2, seed, writes=0.5)
+                        region.measure()
+                        region.replay(page, write, seed=seed)
+                        spans = Spans()
+                        spans.add(region.spans(), mark_ns=self.mark_ns())
+                        for kind in SCALED:
+                            of = spans.page_ns if kind == "read" else spans.median_of
+                            found[kind][n].append(max(1.0, of(kind)))
+        finally:
+            for region in regions.values():
+                region.close()
+        made = {}
+        for kind, by in found.items():
+            usual = statistics.median(by[LIMIT])
+            made[kind] = [[n, round(statistics.median(ns) / usual, 4)] for n, ns in by.items()]
+        return made
 
     def first_use_ns(self) -> float:
         """What a page read to its place in `mem:` takes longer where that was never used."""

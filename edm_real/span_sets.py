@@ -73,6 +73,18 @@ class Spans:
             found[beside] = strata(values, counts)
         return found
 
+    def median_of(self, kind: str) -> float:
+        """Of one-page spans beside LPET or nobody; 0: none."""
+        parts = [self._faults(kind, beside) for beside in ("lpet", "nobody")]
+        value, count = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(value, kind="stable")
+        return median(value[order], count[order]) if count.sum() else 0.0
+
+    def page_ns(self, kind: str) -> float:
+        """A page of LPET's batches, on the mean; 0: none."""
+        parts = [s for s in self.of(kind) if s.role == "lpet"]
+        return sum(s.sum_ns for s in parts) / max(1, sum(s.pages for s in parts))
+
     def interrupt(self) -> Strata:
         """What a flush by LPET adds to whatever the faulting thread was at, nothing included.
 

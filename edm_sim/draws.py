@@ -62,13 +62,16 @@ def twice(draw: Draw) -> tuple[list[Draw], ...]:
 class Sampler:
     """Draws of one owner at one speed of the machine, from streams of their own names."""
 
-    def __init__(self, seed: int, speed: Speed, owner: str):
+    def __init__(
+        self, seed: int, speed: Speed, owner: str, of: Callable[[str], float] = lambda kind: 1.0
+    ):
+        """of: by what a component is scaled."""
         self.speed = speed
-        self._seed, self._owner = seed, owner
+        self._seed, self._owner, self._of = seed, owner, of
 
-    def strata(self, parts: Strata, name: str, crowded: bool = False) -> Draw:
-        """Of a distribution; crowded: of a thread beside another one that faults."""
-        scale = self.speed.of(crowded)
+    def strata(self, parts: Strata, name: str, crowded: bool = False, of: float = 1.0) -> Draw:
+        """Of a distribution, scaled; crowded: of a thread beside another one that faults."""
+        scale = of * self.speed.of(crowded)
         values = [(share, ns * scale) for share, ns in parts]
         return sampler(StrataDistribution.of(values), stream(self._seed, f"{self._owner} {name}"))
 
@@ -81,14 +84,14 @@ class Sampler:
     ) -> list[Draw]:
         """What `kinds` of a table take together, by what goes on beside."""
         return [
-            _added([self._seen(table[k], b, f"{near}{k} beside {b}") for k in kinds])
+            _added([self._seen(table[k], b, f"{near}{k} beside {b}", self._of(k)) for k in kinds])
             for b in BESIDE
         ]
 
-    def _seen(self, by: Mapping[str, Strata], beside: str, name: str) -> Draw:
+    def _seen(self, by: Mapping[str, Strata], beside: str, name: str, of: float = 1.0) -> Draw:
         """What was seen beside that, or what comes closest."""
         seen = _nearest(by, beside)
-        return self.strata(by[seen], name, crowded=seen == "faulter")
+        return self.strata(by[seen], name, seen == "faulter", of)
 
     def way(self, c: Calibration, kind: str, monitor: bool, threads: int) -> list[Draw]:
         """arrive or return."""
@@ -97,9 +100,9 @@ class Sampler:
         beside = "faulter" if threads > 1 else "nobody"
         return beside_all(self._seen(c.monitor[kind.removesuffix(WRITTEN)], beside, kind))
 
-    def batch(self, steps: Steps, name: str) -> Callable[[int], int]:
-        """Of a number of pages."""
-        return _batch(steps, self.speed.alone, stream(self._seed, f"{self._owner} {name}"))
+    def batch(self, steps: Steps, name: str, of: float = 1.0) -> Callable[[int], int]:
+        """Of a number of pages, scaled."""
+        return _batch(steps, of * self.speed.alone, stream(self._seed, f"{self._owner} {name}"))
 
     def step(
         self, table: Mapping[str, Mapping[str, Steps]], *kinds: str, name: str = ""
@@ -108,7 +111,8 @@ class Sampler:
         found = []
         for b in BESIDE:
             parts = [
-                self.batch(table[k][_nearest(table[k], b)], f"{k}{name} beside {b}") for k in kinds
+                self.batch(table[k][_nearest(table[k], b)], f"{k}{name} beside {b}", self._of(k))
+                for k in kinds
             ]
             found.append(_added_for(parts))
         return found
@@ -180,10 +184,12 @@ class Machine:
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
     while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
     another thread costs; write_interrupt: one for a single page's write-protection. first_use_ns: a
-    page more whose place in the store has no memory yet. steps: the
+    page more whose place in the store has no memory yet. get_scales: what `mem:` takes for a page
+    over what was measured, by the bits of the number of faults since its own last one. steps: the
     parts of a reclaim step (None: costs.reclaim_ns is one number).
 
-    places: pages go straight to where the store keeps them.
+    places: pages go straight to where the store keeps them. local, pages: how many are local at
+    most, and there are.
     """
 
     def __init__(
@@ -194,6 +200,8 @@ class Machine:
         monitor: bool,
         threads: int = 1,
         places: bool = False,
+        local: int = 0,
+        pages: int = 0,
     ):
         c = costs.calibration
         self.measured = c is not None
@@ -215,8 +223,19 @@ class Machine:
             self.tap, self.nap = constant(0), constant(costs.nap_ns)
             self.interrupt = self.write_interrupt = constant(costs.tlb_ns)
             self.first_use_ns = 0.0
+            self.get_scales = [1.0] * 64
             return
-        s = Sampler(seed, costs.speed, owner)
+
+        def of(kind: str) -> float:
+            """The frame that the kernel has for a page is a local page's, whatever it is for; for
+            first touches it need not be one that was in use."""
+            if kind.startswith("zero"):
+                return min(1.0, c.scale(kind.replace("zero", "install"), local))
+            known = pages / 4 if kind in ("check", "conclude") else local
+            return c.scale(kind.replace("rescue", "install"), known)
+
+        s = Sampler(seed, costs.speed, owner, of if local else lambda kind: 1.0)
+        self.get_scales = [c.scale("get", 0.75 * 2**bits / 4) for bits in range(64)]
         self.there = tuple(s.way(c, f"arrive{w}", monitor, threads) for w in ("", WRITTEN))
         self.back = s.way(c, "return", monitor, threads)
         self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")

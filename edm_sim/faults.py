@@ -6,6 +6,7 @@ that thread sleeps.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 
 import simpy
@@ -31,6 +32,8 @@ class Faults(Sharing):
     lock: Server | None
     _spinning: bool
     _limit: int
+    _brought: int
+    _brought_at: array[int]
     _handlers_free: int
     _handler_queue: deque[simpy.Event]
 
@@ -165,6 +168,8 @@ class Faults(Sharing):
     ) -> Steps:
         env = self.env
         delay = self.dms.fetch(self.number, [self.base + page], beside)
+        if self.dms.place and isinstance(delay, int):
+            delay = round(delay * self._get_scale(page))
         if isinstance(delay, int) and not (self.dms.remote and self.cores):
             held = self.locked(*told)
             ns = held + ring + install_ns + delay
@@ -200,10 +205,17 @@ class Faults(Sharing):
         yield from self._work(told, install_ns)
         self.installed(page)
 
+    def _get_scale(self, page: int) -> float:
+        """What the page's bytes in `mem:` cost: the more faults since its last one, the fewer of
+        them are in the caches still."""
+        return self.draw.get_scales[(self._brought - self._brought_at[page]).bit_length()]
+
     def installed(self, page: int) -> None:
         """The page is there."""
         if self.gone:
             return
+        self._brought += 1
+        self._brought_at[page] = self._brought
         lib.edm_installed(self.ptr, page, self.env.now)
         self.spt.take(self.base + page, self.number)
         self.fire(page)

@@ -77,7 +77,9 @@ class Instance(Faults):
         self._monitor = monitor
         self._spinning = spinning
         self.draw = Machine(
-            costs, seed, f"instance {number}", monitor, len(shares), dms.place is not None
+            *(costs, seed, f"instance {number}", monitor, len(shares), dms.place is not None),
+            local=config.limit,
+            pages=config.pages,
         )
         # A core fewer for each handler that polls; none given means one for every thread.
         own = cores - handlers * (monitor and spinning)
@@ -89,6 +91,7 @@ class Instance(Faults):
         self._handlers_free = handlers
         self._handler_queue: deque[simpy.Event] = deque()
         self._limit = config.limit
+        self._brought, self._brought_at = 0, array("q", bytes(8 * config.pages))
         self.start_reclaim()
         crowded = len(shares) > 1 or asks
         self.threads = [

@@ -18,6 +18,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     faults                kind -> beside what -> strata: the components of a fault, those of a write
                           apart (WRITTEN)
     near                  the same on the page after the last one, where caches help
+    scales                kind -> [pages, ratio]: its median where so many pages are local and four
+                          times as many there are, over that where it was measured (SCALED)
     steps                 way -> kind -> by whom -> sizes and spread: those of a reclaim step; ways
                           are WAYS, and "... rows", of neighbours (ROW_KINDS alone); by LPET, or
                           by a thread beside one that faults (faulter), or not (nobody)
@@ -72,6 +74,10 @@ NEAR_KINDS = (
     *("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return"),
     *_WRITTEN[:3],
 )
+SCALED = ("get", "arrive", "check", "install", "conclude", *_WRITTEN[::2], "read")
+"""What takes longer the more memory there is, as less of it is in the caches: the page's bytes in
+`mem:`, the frame that the kernel has for it, what is known of the page."""
+
 WAYS = ("placed", "put")
 """Where a page's bytes go: straight to the store's memory, or to a buffer and through its put."""
 
@@ -162,6 +168,7 @@ class Calibration:
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, dict[str, Steps]]]
+    scales: dict[str, list[list[float]]]
     first_use_ns: float
     late: Strata
     ring: Strata
@@ -190,6 +197,15 @@ class Calibration:
     def think_ns(self, resident: float) -> float:
         """One reference that hits, with so many pages resident, which is all there are."""
         return mean_ns(self.think, min(max(resident, self.think[0][0]), self.think[-1][0]))
+
+    def scale(self, kind: str, local: float) -> float:
+        """What a component takes with so many pages local, over what it takes as measured; on a
+        line over the logarithm, and beyond what was measured as there."""
+        known = self.scales.get(kind)
+        if not known:
+            return 1.0
+        pages, ratios = zip(*known, strict=True)
+        return float(np.interp(log(max(local, 1.0)), np.log(pages), ratios))
 
     def name(self) -> str:
         """What it is, in a line."""
@@ -262,6 +278,8 @@ def _check(c: Calibration) -> None:
     _check_sizes("think", c.think)
     _check_sizes("hit", c.hit)
     _check_sizes("hits", c.hits)
+    for kind in SCALED:
+        _check_sizes(f"scales of {kind}", c.scales[kind])
     batches = []
     for way in WAYS:
         for name, kinds in ((way, STEP_KINDS), (f"{way} rows", ROW_KINDS)):

@@ -28,6 +28,12 @@ def calibration() -> Calibration:
     return load(DEFAULT_CALIBRATION)
 
 
+@pytest.fixture(scope="module")
+def flat(calibration: Calibration) -> Calibration:
+    """However much memory there is, everything takes what was measured."""
+    return replace(calibration, scales={})
+
+
 def test_strata_keep_the_mean_and_the_tail() -> None:
     values = np.sort(random_stream(1, "test").lognormal(7, 0.8, 50_000))
     parts = strata(values, np.ones(len(values)))
@@ -92,18 +98,20 @@ def test_an_experiment_names_its_calibration(tmp_path: Path, calibration: Calibr
         Experiment.from_tables({"sim": {"calibration": 3}})
 
 
-def test_faults_alone_take_what_was_measured(calibration: Calibration) -> None:
+def test_faults_alone_take_what_was_measured(flat: Calibration) -> None:
     # Everything local: first touches and first writes, nobody beside them.
     asked = Experiment.from_options(**SMALL | {"local": "100%", "high": 1024, "trace": "uniform"})
-    result = edm_sim.run(asked, costs=Costs.of(calibration))
+    result = edm_sim.run(asked, costs=Costs.of(flat))
     known = {
-        k: mean_of(by.get("nobody") or next(iter(by.values())))
-        for k, by in calibration.faults.items()
+        k: mean_of(by.get("nobody") or next(iter(by.values()))) for k, by in flat.faults.items()
     }
-    way = known["arrive"] + known["decide"] + known["conclude"] + known["return"]
-    faults = result.faults
-    writes = result.extra["write_faults"]
-    told = way * faults + known["zero"] * result.zero_fills + known["protect"] * writes
+    _, first = np.unique(asked.trace.page, return_index=True)
+    written = int(asked.trace.write[first].sum())
+    read, faults, later = result.zero_fills - written, result.faults, result.extra["write_faults"]
+    told = (known["decide"] + known["conclude"] + known["return"]) * faults
+    told += (known["arrive"] + known["zero"]) * read
+    told += (known["arrive written"] + known["zero written"]) * written
+    told += (known["arrive written"] + known["protect"]) * later
     assert result.latency_us["mean"] * 1000 * faults == pytest.approx(told, rel=0.05)
     spent = result.extra["components_s"]
     assert sum(spent.values()) == pytest.approx(result.latency_us["mean"] * 1e-6 * faults, rel=1e-6)
@@ -169,15 +177,47 @@ def test_a_thread_keeps_its_core_until_a_tick() -> None:
     assert env.now == 480 and cores.free == 1
 
 
-def test_a_marked_page_is_fetched_again_where_the_store_is_quick(calibration: Calibration) -> None:
+@pytest.mark.parametrize("written", [False, True])
+def test_a_fault_that_writes_takes_what_was_measured_of_writes(
+    flat: Calibration, written: bool
+) -> None:
+    slow = {k: {"nobody": [[1.0, 1e6]]} for k in ("arrive written", "zero written")}
+    costs = Costs.of(replace(flat, faults=flat.faults | slow, near={}))
+    asked = Experiment.from_options(**SMALL | {"local": "100%", "high": 1024, "trace": "uniform"})
+    result = edm_sim.run(asked.with_(writes=float(written)), costs=costs)
+    spent = result.extra["components_s"]
+    for part in ("arrive", "install"):
+        assert (spent[part] > 0.9e-3 * result.faults) == written
+
+
+def test_what_less_in_the_caches_costs_is_scaled_by_how_much_memory_there_is(
+    flat: Calibration,
+) -> None:
+    def spent(part: str, pages: int, scales: dict[str, list[list[float]]]) -> float:
+        """Per fault of a loop, in which a page is met again after as many faults as there are."""
+        asked = Experiment.from_options(
+            pages=pages, refs=20_000, local="25%", trace="loop:1", evict="fifo", writes=1.0
+        )
+        costs = Costs.of(replace(flat, scales=scales))
+        return edm_sim.run(asked, costs=costs).extra["components_s"][part]
+
+    for part, kind in (("arrive", "arrive written"), ("get", "get")):
+        scales = {kind: [[64.0, 0.1], [256.0, 0.5], [1024.0, 2.0]]}
+        for pages, ratio in ((256, 0.1), (1024, 0.5), (4096, 2.0)):
+            # The number of faults since then is known to its bits only.
+            found = spent(part, pages, scales) / spent(part, pages, {})
+            assert found == pytest.approx(ratio, rel=0.02 if part == "arrive" else 0.4)
+
+
+def test_a_marked_page_is_fetched_again_where_the_store_is_quick(flat: Calibration) -> None:
     # Reads only: every mark is of a clean page, whose bytes the store has once it left.
     asked = Experiment.from_options(**SMALL, trace="zipf:1.0", evict="lpet")
     slow = {kind: {"nobody": [[1.0, 1e6]]} for kind in ("get", "near")}
 
     def gets(store: str) -> float:
         name = store.rstrip(":")
-        stores = {name: calibration.stores[name] | slow}
-        changed = replace(calibration, stores=calibration.stores | stores)
+        stores = {name: flat.stores[name] | slow}
+        changed = replace(flat, stores=flat.stores | stores)
         result = edm_sim.run(asked.with_(store=store), costs=Costs.of(changed))
         assert result.rescues > 1000
         return result.extra["components_s"]["get"] * 1000 - result.fetches
@@ -323,26 +363,26 @@ def test_a_traces_times_can_be_left_out(calibration: Calibration) -> None:
         asked.with_(times="some")
 
 
-def test_stores_draw_what_was_measured_of_them(calibration: Calibration) -> None:
+def test_stores_draw_what_was_measured_of_them(flat: Calibration) -> None:
     def mean(store: str) -> float:
         asked = Experiment.from_options(**SMALL, store=store, trace="uniform", evict="fifo")
-        return edm_sim.run(asked, costs=Costs.of(calibration)).latency_us["mean"]
+        return edm_sim.run(asked, costs=Costs.of(flat)).latency_us["mean"]
 
     assert mean("file:") > mean("mem:")
-    put = calibration.stores["mem"]["put"]
+    put = flat.stores["mem"]["put"]
     get = {"nobody": [[1.0, 1e6]]}
     slow = {"get": get, "near": get, "put": put, "new": put}
-    changed = replace(calibration, stores=calibration.stores | {"mem": slow})
+    changed = replace(flat, stores=flat.stores | {"mem": slow})
     asked = Experiment.from_options(**SMALL, trace="uniform", evict="fifo")
     result = edm_sim.run(asked, costs=Costs.of(changed))
     assert result.elapsed_s == pytest.approx(result.fetches * 1e-3, rel=0.1)
 
 
-def test_a_store_answers_as_it_did_beside_another_thread(calibration: Calibration) -> None:
-    mem = calibration.stores["mem"]
+def test_a_store_answers_as_it_did_beside_another_thread(flat: Calibration) -> None:
+    mem = flat.stores["mem"]
     beside = {"nobody": [[1.0, 1e6]], "lpet": [[1.0, 1e6]], "faulter": [[1.0, 3e6]]}
     slow = mem | {"get": beside, "near": beside}
-    changed = replace(calibration, stores=calibration.stores | {"mem": slow})
+    changed = replace(flat, stores=flat.stores | {"mem": slow})
 
     def get_ms(threads: int) -> float:
         asked = Experiment.from_options(**SMALL, trace="uniform", evict="fifo", threads=threads)
