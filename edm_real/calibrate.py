@@ -245,6 +245,7 @@ def _calibrate(
         late=late,
         ring=calm.once("wake", most_ns=ASLEEP_NS) or [[1.0, 0.0]],
         nap=calm.once("nap") or late,
+        woken=single.once("woken", least=20) or late,
         interrupt=single.interrupt(),
         write_interrupt_ns=round(write_interrupt_ns, 1),
         stores=found_stores,
@@ -271,6 +272,7 @@ def summary(c: Calibration) -> list[dict[str, Any]]:
                 rows.append(_row(f"{kind}, {pages:.0f} pages {way}", beside, ns, top))
     for what, strata_of in (
         *(("LPET, asleep, comes", c.late), ("LPET's shortest nap", c.nap)),
+        ("who slept for a page, comes", c.woken),
         *(("ring, LPET naps", c.ring), ("interrupt by a flush", c.interrupt)),
     ):
         rows.append(_row(what, "", mean_of(strata_of), strata_of[-1][1]))

@@ -117,11 +117,13 @@ class Spans:
             by["lpet" if s.role == "lpet" else direct].append(s)
         return {who: made for who, spans in by.items() if (made := batches(spans, least))}
 
-    def once(self, kind: str, least_ns: float = 0, most_ns: float = PREEMPTED_NS) -> Strata:
-        """All spans of a kind, from `least_ns` up to `most_ns`."""
+    def once(
+        self, kind: str, least_ns: float = 0, most_ns: float = PREEMPTED_NS, least: int = 1
+    ) -> Strata:
+        """All spans of a kind, from `least_ns` up to `most_ns`; none if there are too few."""
         values, counts = pooled(self._kinds[kind], most_ns)
         keep = values >= least_ns
-        return strata(values[keep], counts[keep]) if counts[keep].sum() else []
+        return strata(values[keep], counts[keep]) if counts[keep].sum() >= least else []
 
 
 def median(values: NDArray[Any], counts: NDArray[Any]) -> float:

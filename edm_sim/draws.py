@@ -182,7 +182,8 @@ class Machine:
     the wait for a handler thread in it, as measured among several that fault. lock: taking the
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
-    while it naps. late: until it runs. nap: its shortest one. interrupt: what a TLB flush by
+    while it naps. late: until it runs. woken: until
+    who slept for a page does. nap: its shortest one. interrupt: what a TLB flush by
     another thread costs; write_interrupt: one for a single page's write-protection. first_use_ns: a
     page more whose place in the store has no memory yet. get_scales: what `mem:` takes for a page
     over what was measured, by the bits of the number of faults since its own last one. steps: the
@@ -208,7 +209,7 @@ class Machine:
         self.there_waits = (
             monitor and threads > 1 and c is not None and "faulter" in c.monitor["arrive"]
         )
-        self.late = constant(costs.wake_ns)
+        self.late = self.woken = constant(costs.wake_ns)
         if c is None:
             there = costs.monitor_ns if monitor else costs.upcall_ns
             back = costs.monitor_return_ns if monitor else costs.upcall_return_ns
@@ -245,7 +246,7 @@ class Machine:
         )
         self.allow_write = s.fault(c, "protect", "conclude")
         self.ring = s.fault(c, "wake")
-        self.late = s.strata(c.late, "late")
+        self.late, self.woken = s.strata(c.late, "late"), s.strata(c.woken, "woken")
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
         self.interrupt = s.strata(c.interrupt, "interrupt")
         self.first_use_ns = c.first_use_ns * costs.speed.alone

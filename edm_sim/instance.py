@@ -130,7 +130,7 @@ class Instance(Faults):
         if not event.triggered:
             self.off_core(share)
             yield event
-            yield self.env.timeout(self.draw.late())
+            yield self.env.timeout(self.draw.woken())
             yield from self.on_core(share)
         self.spent["wait"] += self.env.now - begin
 

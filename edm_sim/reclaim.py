@@ -31,6 +31,11 @@ DIRECT, TOLD, PUT = lib.EDM_DIRECT, lib.EDM_TOLD, lib.EDM_PUT
 IN_VAIN = 1000  # times that LPET asks again; then it is a deadlock
 
 
+def bucket_of(page: int) -> int:
+    """Which of edm_real's events a page's is."""
+    return (page * lib.EDM_SCATTER % 2**32) * lib.EDM_BUCKETS >> 32
+
+
 class Reclaim:
     """The part of an Instance that makes room."""
 
@@ -67,25 +72,34 @@ class Reclaim:
         self.under_way = 0  # fetches and evictions that will end, and then make progress
         self._lpet_bell: simpy.Event | None = None
         self._rest, self._rests_since = Rest(self.draw), 0
-        self._waiting: dict[int, list[simpy.Event]] = {}
+        self._waiting: dict[int, list[simpy.Event]] = {}  # by bucket
         self._progress: list[simpy.Event] = []
         self.env.process(self._lpet())
 
     # -- waiting for one another
 
     def event_of(self, page: int) -> simpy.Event:
-        """Succeeds when the page's installation or eviction under way has ended."""
+        """Succeeds when the page's installation or eviction under way has ended, or that of another
+        one in its bucket: as on real memory, who is woken asks again."""
         event = self.env.event()
-        self._waiting.setdefault(page, []).append(event)
+        self._waiting.setdefault(bucket_of(page), []).append(event)
         return event
 
     def fire(self, page: int) -> None:
         """The page's installation or eviction has ended."""
         if self._waiting:
-            for event in self._waiting.pop(page, ()):
-                event.succeed()
+            self._wake(bucket_of(page))
         if self._progress:
             self.made_progress()
+
+    def _wake(self, bucket: int) -> None:
+        for event in self._waiting.pop(bucket, ()):
+            event.succeed()
+
+    def wake_all(self) -> None:
+        """Whoever waits for a page."""
+        for bucket in list(self._waiting):
+            self._wake(bucket)
 
     def made_progress(self) -> None:
         waiting, self._progress = self._progress, []
@@ -333,5 +347,5 @@ class Reclaim:
         if self.under_way or self._waiting or self._progress:
             raise AssertionError(
                 f"instance {self.number}: {self.under_way} steps never ended, "
-                f"pages {sorted(self._waiting)} are waited for"
+                f"pages of buckets {sorted(self._waiting)} are waited for"
             )

@@ -91,8 +91,7 @@ class Sharing(Reclaim):
                 if isinstance(waits_for, simpy.Timeout) and isinstance(waits_for.value, Link):
                     waits_for.value.cut_off += 1
                 thread.interrupt()
-        for page in list(self._waiting):
-            self.fire(page)
+        self.wake_all()
         for page in range(self.pager.config.pages):
             there = self.base + page
             if self.spt.owner[there] != self.number:

@@ -27,6 +27,7 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
                           that was never used: the kernel gives it memory
     late                  LPET, rung for while it sleeps until it runs: strata
     nap                   what its shortest nap by the clock takes: strata
+    woken                 who slept for a page in somebody's hands, told until it runs: strata
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
     write_interrupt_ns    the same where another thread had a page's write-protection lifted
@@ -173,6 +174,7 @@ class Calibration:
     late: Strata
     ring: Strata
     nap: Strata
+    woken: Strata
     interrupt: Strata
     write_interrupt_ns: float
     stores: dict[str, dict[str, Any]]
@@ -273,7 +275,7 @@ def _check(c: Calibration) -> None:
             raise ValueError(f"no {kind}")
         for beside, parts in by.items():
             _check_strata(f"{kind} beside {beside}", parts)
-    for what in ("late", "ring", "nap", "interrupt"):
+    for what in ("late", "ring", "nap", "woken", "interrupt"):
         _check_strata(what, getattr(c, what))
     _check_sizes("think", c.think)
     _check_sizes("hit", c.hit)

@@ -71,6 +71,17 @@ def test_a_message_that_vanishes_is_missed(monkeypatch: pytest.MonkeyPatch) -> N
     assert re.search(r"\d+ messages sent, \d+ delivered, 0 lost", broken_run(RACK))
 
 
+def test_who_waits_for_a_page_is_woken_by_those_of_its_bucket() -> None:
+    part = reclaim.Reclaim.__new__(reclaim.Reclaim)
+    part.env, part._waiting, part._progress = Clock(), {}, []
+    alike = next(p for p in range(4, 4096) if reclaim.bucket_of(p) == reclaim.bucket_of(3))
+    event = part.event_of(3)
+    part.fire(next(p for p in range(4, 4096) if reclaim.bucket_of(p) != reclaim.bucket_of(3)))
+    assert not event.triggered
+    part.fire(alike)
+    assert event.triggered and not part._waiting
+
+
 def test_a_waiting_thread_that_is_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reclaim.Reclaim, "fire", lambda self, page: None)
     assert "waits for ever" in broken_run(RACK)

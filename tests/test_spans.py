@@ -37,6 +37,9 @@ def test_the_spans_of_faults_add_up_to_their_latency(faults: str, store: str) ->
         assert count("zero") == out["zero_fills"] and count("rescue") <= out["rescues"]
         assert count("protect") == out["write_faults"]
         assert placed or count("rescue")
+        assert {s.kind for s in spans if s.write} <= {"arrive", "zero", "install", "rescue"}
+        assert {s.write for s in spans if s.kind == "arrive"} == {False, True}
+        assert count("woken") <= count("page_wait")
         puts = sum(s.pages for s in spans if s.kind == "put")
         assert puts == 0 if placed else 0 < puts <= out["writebacks"] + 64
         for s in spans:

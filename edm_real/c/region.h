@@ -27,7 +27,6 @@
 #define EDM_LIKELY(x) __builtin_expect(!!(x), 1)
 
 enum {
-    EDM_BUCKETS = 64,       /* events that faults wait on, by page */
     EDM_SCRATCHES = 32,     /* buffers for fetches */
     EDM_SCRATCH_PAGES = 32, /* pages in each: the widest window of most prefetchers in one pipeline */
     EDM_PIPES = 3,
@@ -114,7 +113,10 @@ static inline void *edm_buffer_at(const edm_region *r, uint32_t buffer) {
     return r->stash.bytes + ((size_t)buffer << r->shift);
 }
 static inline void *edm_stashed(const edm_region *r, uint32_t page) { return edm_buffer_at(r, r->buffer_of[page]); }
-static inline uint32_t edm_bucket_number(uint32_t page) { return (page * 0x9e3779b1u) >> 26; }
+static inline uint32_t edm_bucket_number(uint32_t page) {
+    uint32_t scattered = page * EDM_SCATTER;
+    return (uint32_t)((uint64_t)scattered * EDM_BUCKETS >> 32);
+}
 static inline edm_event_t *edm_bucket_of(edm_region *r, uint32_t page) { return &r->bucket[edm_bucket_number(page)]; }
 /* (lock) The page is in somebody's hands: the ticket for edm_page_wait(). That follows, or edm_page_gave_up(). */
 static inline uint32_t edm_page_ticket(edm_region *r, uint32_t page) {
@@ -123,12 +125,15 @@ static inline uint32_t edm_page_ticket(edm_region *r, uint32_t page) {
 }
 static inline void edm_page_gave_up(edm_region *r) { atomic_fetch_sub(&r->waiting, 1); }
 static inline void edm_page_wait(edm_region *r, uint32_t page, uint32_t ticket, int spins, uint64_t timeout_ns) {
-    edm_event_wait(edm_bucket_of(r, page), ticket, spins, timeout_ns);
+    int slept = edm_event_wait(edm_bucket_of(r, page), ticket, spins, timeout_ns);
     edm_page_gave_up(r);
+    if (EDM_UNLIKELY(r->spans != NULL) && slept) edm_span_woken(r->spans, edm_bucket_number(page));
 }
 /* The pager was told that the page is in nobody's hands. Who waits for it came before that, under the lock. */
 static inline void edm_page_raise(edm_region *r, uint32_t page) {
-    if (EDM_UNLIKELY(atomic_load(&r->waiting))) edm_event_raise(edm_bucket_of(r, page));
+    if (EDM_LIKELY(!atomic_load(&r->waiting))) return;
+    if (EDM_UNLIKELY(r->spans != NULL)) edm_span_wakes(r->spans, edm_bucket_number(page));
+    edm_event_raise(edm_bucket_of(r, page));
 }
 static inline uint64_t edm_event_now(const edm_region *r) {
     return EDM_UNLIKELY(r->lockstep) ? r->lockstep_now : edm_now_ns();

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 _Static_assert((int)EDM_SPAN_BUCKETS == (int)EDM_HIST_BUCKETS, "what Python is shown");
+_Static_assert(sizeof((edm_spans *)0)->raised / sizeof(uint64_t) == EDM_BUCKETS, "one for each bucket of pages");
 
 /* A thread's table among those of the region it last worked for; 0 is nobody's id. */
 static __thread struct {
@@ -95,6 +96,13 @@ void edm_span_rings(edm_spans *s, uint64_t mark) {
 void edm_span_comes(edm_spans *s, int slept) {
     uint64_t mark = atomic_exchange(&s->rung, 0);
     if (mark && slept) edm_span_add(s, EDM_SPAN_LATE, 1, mark);
+}
+
+void edm_span_wakes(edm_spans *s, uint32_t bucket) { s->raised[bucket] = edm_ticks(); }
+
+void edm_span_woken(edm_spans *s, uint32_t bucket) {
+    uint64_t raised = s->raised[bucket];
+    if (raised) edm_span_add(s, EDM_SPAN_WOKEN, 1, raised);
 }
 
 void edm_span_works(edm_spans *s, int role, int by) {

@@ -38,6 +38,7 @@ enum edm_span { /* one fault, in this order; _WRITE: of one that is a write, for
     /* one reclaim step */
     EDM_SPAN_LATE,       /* LPET: rung for while it slept until it is, not running yet */
     EDM_SPAN_NAP,        /* LPET: its shortest nap by the clock */
+    EDM_SPAN_WOKEN,      /* who slept for a page: told that it can be had until it runs */
     EDM_SPAN_CHOOSE,     /* lock and choice */
     EDM_SPAN_SORT,       /* buffers, order */
     EDM_SPAN_SPLICE,     /* frames into the pipe: vmsplice */
@@ -90,6 +91,7 @@ typedef struct edm_spans {
     _Atomic uint64_t flushes, flushed;     /* TLB flushes begun and ended */
     _Atomic int32_t workers, lpet;         /* threads of a replay, and LPET: at work */
     _Atomic uint64_t rung;                 /* when LPET was rung for; 0: it has come */
+    _Atomic uint64_t raised[64];           /* by bucket of pages: when somebody was woken */
     _Atomic uint64_t touched[EDM_TOUCHES]; /* by page: when a replay is about to touch it */
     _Atomic uint64_t left[EDM_TOUCHES];    /* when its fault was resolved */
     edm_span_table table[EDM_SPAN_TABLES];
@@ -121,6 +123,9 @@ void edm_spans_free(edm_region *r); /* at the end */
 void edm_span_rings(edm_spans *s, uint64_t mark);
 void edm_span_comes(edm_spans *s, int slept);
 void edm_span_works(edm_spans *s, int role, int by); /* by: 1 it begins, -1 it ends */
+/* Who waits for a page of the bucket is woken; one who slept runs again. */
+void edm_span_wakes(edm_spans *s, uint32_t bucket);
+void edm_span_woken(edm_spans *s, uint32_t bucket);
 
 #define edm_span_begin(r) (EDM_UNLIKELY((r)->spans != NULL) ? edm_ticks() : 0)
 #define edm_span_n(r, kind, pages, since) \

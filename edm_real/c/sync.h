@@ -96,15 +96,17 @@ static inline void edm_event_raise(edm_event_t *e) {
     if (atomic_load(&e->waiters)) edm_futex_wake(&e->seq, INT32_MAX);
 }
 
-/* Spins `spins` rounds, then sleeps, for timeout_ns at most. */
-static inline void edm_event_wait(edm_event_t *e, uint32_t ticket, int spins, uint64_t timeout_ns) {
+/* Spins `spins` rounds, then sleeps, for timeout_ns at most. Whether it slept. */
+static inline int edm_event_wait(edm_event_t *e, uint32_t ticket, int spins, uint64_t timeout_ns) {
     for (int i = 0; i < spins; i++) {
-        if (edm_event_ticket(e) != ticket) return;
+        if (edm_event_ticket(e) != ticket) return 0;
         edm_relax();
     }
     atomic_fetch_add(&e->waiters, 1);
-    if (atomic_load(&e->seq) == ticket) edm_futex_wait(&e->seq, ticket, timeout_ns);
+    int sleeps = atomic_load(&e->seq) == ticket;
+    if (sleeps) edm_futex_wait(&e->seq, ticket, timeout_ns);
     atomic_fetch_sub(&e->waiters, 1);
+    return sleeps;
 }
 
 #endif
