@@ -38,7 +38,7 @@ REPEATS = 5
 PAGES, REFS = 16384, 100_000
 TOUCH_FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "versus"
 RUN_S_MAX = 600
-KILLED_MAX = 2
+KILLED_MAX = 4
 WRITES = np.uint32(1 << 31)
 OWN_BYTES = 256 << 10
 """What touch and its kernel structures hold beside region and page tables (measured: the
@@ -164,12 +164,14 @@ def run_touch(command: Sequence[str], timeout_s: float = RUN_S_MAX) -> Row:
 def measure(machine: Machine, kind: str, access: Access, scratch: Path) -> Row:
     """One run of one kind under the kernel, set up before and undone after it.
 
-    Run again when the cgroup's OOM killer ended it; `killed` says how often it did. Raises
+    Run again when the cgroup's OOM killer ended it, once the disk has nothing else to write;
+    `killed` says how often it did. Raises
     CannotError where the kind cannot be had here, EdmError when the run failed.
     """
     for killed in range(KILLED_MAX):
         with contextlib.suppress(OutOfMemory):
             return _measure_once(machine, kind, access, scratch) | {"killed": killed}
+        os.sync()
     return _measure_once(machine, kind, access, scratch) | {"killed": KILLED_MAX}
 
 

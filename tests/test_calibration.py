@@ -11,6 +11,8 @@ import pytest
 
 import edm_sim
 from edm_policy import EdmError, LogBuffer, UsageError, replay
+from edm_real.span_sets import Spans
+from edm_real.spans import Span
 from edm_sim import Costs
 from edm_sim.cores import Cores, Thread
 from edm_sim.costs import DEFAULT_CALIBRATION, costs_of
@@ -43,6 +45,18 @@ def test_strata_keep_the_mean_and_the_tail() -> None:
     assert drawn.mean() == pytest.approx(values.mean(), rel=0.02)
     for q in (10, 50, 90, 99):
         assert np.percentile(drawn, q) == pytest.approx(np.percentile(values, q), rel=0.06)
+
+
+def test_what_a_mark_costs_is_taken_off_each_span_before_it_is_scaled() -> None:
+    values, counts = np.array([5.0, 100.0]), np.array([1, 3])
+    span = Span("zero", "faulter", 1, "nobody", 4, 4, 305.0, values, counts, write=True)
+    spans = Spans()
+    spans.add([span], Speed(2.0), mark_ns=20.0)
+    (added,) = spans.of("zero")
+    assert added.sum_ns == 2 * (305 - 4 * 20) and list(added.values_ns) == [0, 160]
+    found = mean_of(spans.fault("zero written", least=1)["nobody"])
+    assert found == pytest.approx(120, rel=1e-4)
+    assert spans.fault("zero", least=1) == {}
 
 
 def test_batches_between_and_beyond_the_sizes_that_were_measured() -> None:
