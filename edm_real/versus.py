@@ -39,6 +39,11 @@ PAGES, REFS = 16384, 100_000
 TOUCH_FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "versus"
 RUN_S_MAX = 600
 KILLED_MAX = 4
+MMAP_LOCAL_MIN = 2048
+"""Local pages that a written mapped file needs under a cgroup. Reclaim leaves dirty pages of files
+to the flusher; where most of the cgroup is dirty it sleeps 0.1 s at a time or calls the OOM killer
+(Linux 6.18, a sequential writer, 25 % local: 24 us an access with 4,096 pages, 45 with 2,048,
+200 with 1,024, 1,400 with 512)."""
 WRITES = np.uint32(1 << 31)
 OWN_BYTES = 256 << 10
 """What touch and its kernel structures hold beside region and page tables (measured: the
@@ -70,6 +75,10 @@ class Access:
     @property
     def in_order(self) -> bool:
         return self.pattern == "seq"
+
+    @property
+    def writes(self) -> bool:
+        return self.write if isinstance(self.pattern, str) else bool(np.any(self.pattern[1]))
 
     def arguments(self, folder: Path) -> list[str]:
         """touch's arguments; a trace is written to `folder` for it."""
@@ -165,8 +174,8 @@ def measure(machine: Machine, kind: str, access: Access, scratch: Path) -> Row:
     """One run of one kind under the kernel, set up before and undone after it.
 
     Run again when the cgroup's OOM killer ended it, once the disk has nothing else to write;
-    `killed` says how often it did. Raises
-    CannotError where the kind cannot be had here, EdmError when the run failed.
+    `killed` says how often it did. Raises CannotError where the kind cannot be had here or means
+    nothing, EdmError when the run failed.
     """
     for killed in range(KILLED_MAX):
         with contextlib.suppress(OutOfMemory):
@@ -187,6 +196,12 @@ def _measure_once(machine: Machine, kind: str, access: Access, scratch: Path) ->
         elif kind == "swapfile":
             stack.enter_context(machine.swap_file(swap))
         else:
+            if access.writes and access.local_pages < MMAP_LOCAL_MIN:
+                raise CannotError(
+                    f"versus: mmap with {access.local_pages:,} local pages would measure the "
+                    "kernel's sleep, not its paging: it hardly reclaims a written mapped file in "
+                    f"so small a cgroup; use at least {MMAP_LOCAL_MIN:,} (--pages, --local)"
+                )
             command += ["--file", str(stack.enter_context(machine.file(region)))]
             if not access.in_order:
                 command.append("--random")  # or the disk's read-ahead fetches hundreds of pages

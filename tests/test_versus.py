@@ -284,7 +284,7 @@ def test_a_row_for_each_kind_with_medians_and_our_ratio(tmp_path: Path) -> None:
     try_all(tmp_path, "cgroup")
     times = iter([3.0, 1.0, 2.0])
     rows = versus.compare(
-        versus.Access("seq", 1024, 512, refs=4096),
+        versus.Access("uniform", 8192, versus.MMAP_LOCAL_MIN, refs=20_000),
         lambda: {"accesses": 1000, "elapsed_s": next(times)},
         kinds=["mmap"],
         repeats=3,
@@ -294,7 +294,7 @@ def test_a_row_for_each_kind_with_medians_and_our_ratio(tmp_path: Path) -> None:
     ours, theirs = rows
     assert ours["mean_us"] == 2000 and ours["least_us"] == 1000 and ours["most_us"] == 3000
     assert ours["own_ratio"] == 1 and theirs["own_ratio"] > 1
-    assert theirs["runs"] == 3 and theirs["refs"] == 4096
+    assert theirs["runs"] == 3 and theirs["refs"] == 20_000
     assert {r["load"] for r in rows} <= {"idle", "loaded"}
 
 
@@ -303,7 +303,7 @@ def test_table_gives_the_kernel_the_experiments_own_accesses(
 ) -> None:
     try_all(tmp_path, "cgroup")
     experiment = Experiment.from_options(
-        trace="zipf:1.0", pages=1024, refs=5000, local="50%", writes=0.5
+        trace="zipf:1.0", pages=4096, refs=5000, local="50%", writes=0.5
     )
 
     def run(given: Experiment) -> Result:
@@ -312,7 +312,7 @@ def test_table_gives_the_kernel_the_experiments_own_accesses(
     monkeypatch.setattr(versus, "run", run)
     ours, theirs = versus.table(experiment, 1, kinds=["mmap"], folder=tmp_path)
     assert ours["mean_us"] == 100 and ours["own_ratio"] == 1
-    assert (theirs["pages"], theirs["local"], theirs["refs"]) == (1024, 512, 5000)
+    assert (theirs["pages"], theirs["local"], theirs["refs"]) == (4096, 2048, 5000)
     # Untouched at the start, so each page that occurs is missed once at least.
     missed = theirs["major_faults"] + theirs["minor_faults"]
     assert missed >= len(np.unique(experiment.trace.page))
@@ -335,6 +335,20 @@ def test_a_run_that_the_oom_killer_ended_is_run_again(
         versus.measure(machine(tmp_path), "mmap", access, tmp_path)
 
 
+def test_a_mapped_file_that_the_kernel_cannot_page_is_refused(tmp_path: Path) -> None:
+    """So few local pages that a run measures how long reclaim sleeps for the flusher."""
+    try_all(tmp_path, "cgroup")
+    few = versus.MMAP_LOCAL_MIN - 1
+    reads, trace = np.zeros(64, bool), np.arange(64)
+    with machine(tmp_path) as m:
+        for written in ("seq", (trace, ~reads)):
+            access = versus.Access(written, 64, few, refs=64)
+            with pytest.raises(CannotError, match="use at least 2,048"):
+                versus.measure(m, "mmap", access, tmp_path)
+        read = versus.Access((trace, reads), 64, few)
+        assert versus.measure(m, "mmap", read, tmp_path)["verified"] is True
+
+
 def test_table_refuses_threads() -> None:
     with pytest.raises(UsageError, match="one thread"):
         versus.table(Experiment.from_options(threads=2))
@@ -350,7 +364,7 @@ def test_bench_versus_prints_a_row_a_kind_and_writes_json(tmp_path: Path) -> Non
     out = tmp_path / "out.json"
     command = [
         *(sys.executable, "-m", "edm_real", "bench", "--versus", "--repeats", "2", "-o", str(out)),
-        *("--kinds", "mmap", "--folder", str(tmp_path), "--pages", "1024", "--refs", "3000"),
+        *("--kinds", "mmap", "--folder", str(tmp_path), "--pages", "8192", "--refs", "3000"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -358,7 +372,7 @@ def test_bench_versus_prints_a_row_a_kind_and_writes_json(tmp_path: Path) -> Non
     ours, theirs = document["metadata"]["versus"]
     assert (ours["kind"], theirs["kind"]) == ("edm", "mmap")
     assert ours["runs"] == theirs["runs"] == len(document["results"]) == 2
-    assert ours["local"] * 4 == ours["pages"] == 1024
+    assert ours["local"] * 4 == ours["pages"] == 8192
     assert f"{theirs['own_ratio']:.3g}" in done.stdout
 
 
