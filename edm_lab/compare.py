@@ -31,12 +31,13 @@ from edm_workload.result import LATENCY_KEYS
 COUNTS = ("faults", "zero_fills", "fetches", "rescues", "evictions", "writebacks", "clean_drops")
 LATENCIES = tuple(f"latency_us_{k}" for k in LATENCY_KEYS if k not in ("p999", "max"))
 COMPONENTS = (
-    *("arrive", "decide", "ring", "get", "install", "return", "flush", "wait", "reclaim", "core"),
-    *("program", "lpet"),
+    *("turn", "arrive", "decide", "ring", "get", "install", "return", "flush", "wait"),
+    *("reclaim", "core", "program", "lpet"),
 )
-"""Where the time goes: of a fault, from touch to return; TLB flushes that interrupted it (on real
-memory in whatever they interrupted); waiting for a page in somebody's hands, reclaiming in the
-fault, waiting for a core in it; the program itself; and LPET, beside."""
+"""Where the time goes: of a fault, from touch to return (turn: waiting for a handler thread); TLB
+flushes that interrupted it (on real memory in whatever they interrupted); waiting for a page in
+somebody's hands, reclaiming in the fault, waiting for a core in it; the program itself; and LPET,
+beside."""
 
 OTHERS, AGAIN = 0.15, 2
 """Cores that other programs may use during a real run; how often one is made again, at most."""

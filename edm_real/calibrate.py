@@ -18,14 +18,25 @@ import numpy as np
 
 from edm_policy.errors import EdmError
 from edm_real._core import lib
-from edm_real.calibrate_bench import LIMIT, ROUND, SELDOM, Bench, CoresMoved, Watch
+from edm_real.calibrate_bench import (
+    FRESH,
+    FRESH_RUNS,
+    LIMIT,
+    ROUND,
+    SELDOM,
+    Bench,
+    CoresMoved,
+    Watch,
+)
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches
 from edm_real.steady import Steady
 from edm_workload.calibration import (
     FAULT_KINDS,
+    FRESH_KINDS,
     NEAR_KINDS,
     ROW_KINDS,
     STEP_KINDS,
+    WAYS_TO_HANDLER,
     Calibration,
     mean_of,
 )
@@ -138,7 +149,7 @@ def _calibrate(
     watch = Watch()
     monitor, crowd, calm, asleep = Spans(), Spans(), Spans(), Spans()
     faults, near, steps, rows, single = Spans(), Spans(), Spans(), Spans(), Spans()
-    put, put_rows = Spans(), Spans()
+    put, put_rows, fresh = Spans(), Spans(), Spans()
     repeats = 1 if quick else REPEATS
     bench.begin()
     between: list[float] = []
@@ -157,6 +168,9 @@ def _calibrate(
         bench.run(faults, single, warm=False, refs=ROUND // 2)
         bench.run(near, row=NEAR, warm=False, refs=ROUND // 2)
         bench.run(asleep, high=LIMIT - 8, low=LIMIT - 8 - SELDOM)
+        untouched: dict[str, Any] = {"warm": False, "among": FRESH, "refs": 2 * FRESH}
+        for _ in range(FRESH_RUNS):
+            bench.run(fresh, **untouched)
         progress(f"{round_name}: reclaim steps")
         bench.run(steps, reclaim="faulter")
         for batch in BATCHES[::2] if quick else BATCHES:
@@ -175,6 +189,7 @@ def _calibrate(
             bench.run(rows, row=ROW, threads=2, refs=ROUND // 2)
             bench.run(steps, threads=2, reclaim="faulter")
             bench.run(faults, put, store=PUT["mem:"], threads=2, evict="lpet", warm=False)
+            bench.run(fresh, threads=2, **untouched)
         progress(f"{round_name}: monitor")
         # Not apart: the handler keeps the thread on its own core, and that takes time.
         bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 3)
@@ -209,7 +224,7 @@ def _calibrate(
     # On a single core LPET's wait for it is the slice, and modelled.
     by_kind["wake"] = {"nobody": asleep.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
     late = asleep.once("late") or [[1.0, ASLEEP_NS]]
-    handled = (("nobody", monitor), ("faulter", crowd))
+    handled = [(way, monitor if way == "here" else crowd) for way in WAYS_TO_HANDLER]
     think = bench.think_ns()
     by_way = {
         "placed": {kind: (put if kind == "stored" else steps).step(kind) for kind in STEP_KINDS},
@@ -217,7 +232,9 @@ def _calibrate(
         "put": {kind: put.step(kind) for kind in STEP_KINDS},
         "put rows": {kind: put_rows.step(kind) for kind in ROW_KINDS},
     }
+    fresh_by_kind = {kind: fresh.fault(kind) for kind in FRESH_KINDS}
     parts: dict[str, Any] = by_kind | {"late": late}
+    parts |= {f"{kind}, fresh": by for kind, by in fresh_by_kind.items()}
     parts |= {f"{kind} of {way}": s for way, by in by_way.items() for kind, s in by.items()}
     missing = [k for k, v in parts.items() if not v or not all(v)]
     if missing:
@@ -239,6 +256,7 @@ def _calibrate(
         anchor_of_threads_ns=round(bench.began_ns[2], 1),
         faults=by_kind,
         near={kind: found for kind in NEAR_KINDS if (found := near.fault(kind))},
+        fresh=fresh_by_kind,
         steps=by_way,
         scales=scales,
         first_use_ns=round(first_use_ns, 1),
@@ -250,7 +268,7 @@ def _calibrate(
         write_interrupt_ns=round(write_interrupt_ns, 1),
         stores=found_stores,
         monitor={
-            kind: {b: way for b, s in handled if (way := s.once(kind))}
+            kind: {w: ways for w, s in handled if (ways := s.way(kind, w))}
             for kind in ("arrive", "return")
         },
         metadata=metadata,
@@ -260,7 +278,7 @@ def _calibrate(
 def summary(c: Calibration) -> list[dict[str, Any]]:
     """Rows of a table: component, beside what, mean and the slowest thousandth, us."""
     rows = []
-    for near, table in (("", c.faults), (", near", c.near)):
+    for near, table in (("", c.faults), (", near", c.near), (", fresh", c.fresh)):
         for kind, by in table.items():
             for beside, parts in by.items():
                 rows.append(_row(kind + near, beside, mean_of(parts), parts[-1][1]))

@@ -37,6 +37,9 @@ FRESH_S = 2.0
 SELDOM = 1600
 """Evictions a session of LPET's where it is rung for so seldom that it sleeps until then."""
 
+FRESH, FRESH_RUNS = 3600, 3
+"""Pages that are touched, twice each, with nothing evicted; and how often."""
+
 RECENT = 3
 """Anchors that tell the speed now: their median."""
 

@@ -12,10 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edm_real.spans import PREEMPTED_NS, Span
-from edm_workload.calibration import FAULT_KINDS, SAME, WRITTEN, Speed, Steps, Strata, strata
+from edm_workload.calibration import (
+    FAULT_KINDS,
+    SAME,
+    WAYS_TO_HANDLER,
+    WRITTEN,
+    Speed,
+    Steps,
+    Strata,
+    strata,
+)
 
 STEP_PREEMPTED_NS = 2_000_000.0
 ASLEEP_MOST_NS = 20_000_000.0
+CROWDED = ("faulter", *WAYS_TO_HANDLER[1:])
 INTERRUPTED_NS = 5_000.0
 """What took so much longer than usual beside a TLB flush was interrupted by it."""
 
@@ -31,7 +41,7 @@ class Spans:
         """speed: what makes their times those of the speed at which calibrate began; mark_ns: what
         is taken off each before, see Bench.mark_ns()."""
         for span in spans:
-            scale = speed.of(span.role != "lpet" and span.beside == "faulter")
+            scale = speed.of(span.role != "lpet" and span.beside in CROWDED)
             values = scale * np.maximum(span.values_ns - mark_ns, 0)
             total = scale * max(0.0, span.sum_ns - mark_ns * span.count)
             s = replace(span, sum_ns=total, values_ns=values)
@@ -72,6 +82,12 @@ class Spans:
                 values, counts = values[keep], counts[keep]
             found[beside] = strata(values, counts)
         return found
+
+    def way(self, kind: str, way: str, least: int = 50) -> Strata:
+        """arrive or return of a handler thread; none if there are too few. Both sleep: what they
+        wait for a core is part of it."""
+        values, counts = pooled(self._parts[kind, way], ASLEEP_MOST_NS)
+        return strata(values, counts) if counts.sum() >= least else []
 
     def median_of(self, kind: str) -> float:
         """Of one-page spans beside LPET or nobody; 0: none."""

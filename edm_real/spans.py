@@ -28,6 +28,8 @@ ROLES = _names("edm_span_role", "EDM_ROLE_", lib.EDM_ROLES)
 BESIDE = _names("edm_span_beside", "EDM_BESIDE_", lib.EDM_BESIDES)
 FAULT = KINDS[: KINDS.index("return") + 1]
 """The kinds that one fault is made of."""
+TO_HANDLER = BESIDE[BESIDE.index("here") :]
+"""Beside these, a fault's thread and the handler sleep in turn."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def read(raw: Any) -> Iterator[Span]:
 
 
 COMPONENTS = {
-    **{"arrive": "arrive", "lock": "decide", "decide": "decide", "wake": "ring", "get": "get"},
+    **{"turn": "turn", "arrive": "arrive", "lock": "decide", "decide": "decide"},
+    **{"wake": "ring", "get": "get"},
     **dict.fromkeys(("check", "zero", "install", "rescue", "protect"), "install"),
     **dict.fromkeys(("conclude", "drain"), "install"),
     **{"page_wait": "wait", "room": "reclaim", "return": "return"},
@@ -113,7 +116,7 @@ def components_s(spans: list[Span]) -> dict[str, float]:
         if name is None:
             continue  # within `reclaim`
         late = 0.0
-        if name not in ("wait", "reclaim", "get"):
+        if name not in ("wait", "reclaim", "get", "turn") and s.beside not in TO_HANDLER:
             slow = s.values_ns > PREEMPTED_NS
             late = float((s.values_ns * s.counts)[slow].sum())
         add(name, max(0.0, s.sum_ns - late))

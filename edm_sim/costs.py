@@ -97,8 +97,8 @@ class Costs:
             "spin_ns": calibration.spin_ns,
         }
         if calibration.monitor:
-            means["monitor_ns"] = usual(calibration.monitor["arrive"])
-            means["monitor_return_ns"] = usual(calibration.monitor["return"])
+            means["monitor_ns"] = mean_of(calibration.monitor["arrive"]["here"])
+            means["monitor_return_ns"] = mean_of(calibration.monitor["return"]["here"])
         whole = {name: round(ns * speed.alone) for name, ns in means.items()}
         # What threads cost one another is in what was measured beside them.
         return replace(cls(), **whole, tlb_ns=0, calibration=calibration, speed=speed)

@@ -18,6 +18,7 @@ from edm_sim.distributions import BLOCK, sampler, stream
 from edm_sim.distributions import Strata as StrataDistribution
 from edm_workload.calibration import (
     BESIDE,
+    WAYS_TO_HANDLER,
     WRITTEN,
     Calibration,
     Speed,
@@ -29,6 +30,7 @@ from edm_workload.calibration import (
 
 Draw = Callable[[], int]
 FLUSH, FAULTER, LPET, NOBODY = range(len(BESIDE))
+HERE, HERE_NEXT, AWAY, AWAY_NEXT = range(len(WAYS_TO_HANDLER))
 NEAR = len(BESIDE)
 
 # Where one was not seen beside something, what comes closest.
@@ -93,12 +95,14 @@ class Sampler:
         seen = _nearest(by, beside)
         return self.strata(by[seen], name, seen == "faulter", of)
 
-    def way(self, c: Calibration, kind: str, monitor: bool, threads: int) -> list[Draw]:
-        """arrive or return."""
-        if not monitor:
-            return self.fault(c, kind)
-        beside = "faulter" if threads > 1 else "nobody"
-        return beside_all(self._seen(c.monitor[kind.removesuffix(WRITTEN)], beside, kind))
+    def to_handler(self, ways: Mapping[str, Strata], kind: str) -> list[Draw]:
+        """arrive or return, by HERE to AWAY_NEXT; one that was not seen as one that was."""
+        found = []
+        for way in WAYS_TO_HANDLER:
+            known = way if way in ways else way.removesuffix("_next")
+            known = known if known in ways else "here"
+            found.append(self.strata(ways[known], f"{kind} {way}", crowded=known != "here"))
+        return found
 
     def batch(self, steps: Steps, name: str, of: float = 1.0) -> Callable[[int], int]:
         """Of a number of pages, scaled."""
@@ -178,8 +182,8 @@ class Machine:
     """What an instance draws: each a list by what goes on beside, of a draw.
 
     there, zero, install and rescue twice: of a fault that reads, and of one that writes.
-    there, back: touch to the first line that is ours, and from the last one on; there_waits: with
-    the wait for a handler thread in it, as measured among several that fault. lock: taking the
+    there, back: touch to the first line that is ours, and from the last one on; in monitor mode by
+    the way to the handler instead (HERE to AWAY_NEXT). lock: taking the
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
     while it naps. late: until it runs. woken: until
@@ -199,21 +203,20 @@ class Machine:
         seed: int,
         owner: str,
         monitor: bool,
-        threads: int = 1,
         places: bool = False,
         local: int = 0,
         pages: int = 0,
     ):
         c = costs.calibration
         self.measured = c is not None
-        self.there_waits = (
-            monitor and threads > 1 and c is not None and "faulter" in c.monitor["arrive"]
-        )
         self.late = self.woken = constant(costs.wake_ns)
         if c is None:
             there = costs.monitor_ns if monitor else costs.upcall_ns
             back = costs.monitor_return_ns if monitor else costs.upcall_return_ns
             self.there, self.back = twice(constant(there)), beside_all(constant(back))
+            if monitor:
+                to_next = constant(costs.monitor_busy_ns)
+                self.there = ([constant(there), to_next] * 2,) * 2
             self.lock = beside_all(constant(0))
             self.decide = beside_all(constant(costs.decide_ns))
             self.zero = twice(constant(costs.zero_ns))
@@ -225,6 +228,7 @@ class Machine:
             self.interrupt = self.write_interrupt = constant(costs.tlb_ns)
             self.first_use_ns = 0.0
             self.get_scales = [1.0] * 64
+            self._usual: list[tuple[list[Draw], list[Draw]]] = []
             return
 
         def of(kind: str) -> float:
@@ -237,14 +241,19 @@ class Machine:
 
         s = Sampler(seed, costs.speed, owner, of if local else lambda kind: 1.0)
         self.get_scales = [c.scale("get", 0.75 * 2**bits / 4) for bits in range(64)]
-        self.there = tuple(s.way(c, f"arrive{w}", monitor, threads) for w in ("", WRITTEN))
-        self.back = s.way(c, "return", monitor, threads)
+        if monitor:
+            self.there = (s.to_handler(c.monitor["arrive"], "arrive"),) * 2
+            self.back = s.to_handler(c.monitor["return"], "return")
+        else:
+            self.there = tuple(s.fault(c, f"arrive{w}") for w in ("", WRITTEN))
+            self.back = s.fault(c, "return")
         self.lock, self.decide = s.fault(c, "lock"), s.fault(c, "decide")
         self.zero, self.install, self.rescue = (
             tuple(s.fault(c, *before, f"{kind}{w}", "conclude") for w in ("", WRITTEN))
             for kind, before in (("zero", ()), ("install", ("check",)), ("rescue", ()))
         )
         self.allow_write = s.fault(c, "protect", "conclude")
+        self._before_evictions(s, c, monitor)
         self.ring = s.fault(c, "wake")
         self.late, self.woken = s.strata(c.late, "late"), s.strata(c.woken, "woken")
         self.tap, self.nap = s.strata(c.ring, "tap"), s.strata(c.nap, "nap")
@@ -260,3 +269,25 @@ class Machine:
             in_rows(s.step(apart, *kinds), s.step(rows, *kinds, name=" in rows"))
             for kinds in (("sort",), ("splice",), ("flush",), ("read", "sum"))
         )
+
+    def _before_evictions(self, s: Sampler, c: Calibration, monitor: bool) -> None:
+        """What takes less while nothing was evicted yet, until evicts()."""
+        written = (("", 0), (WRITTEN, 1))
+        fresh = [
+            *((self.lock, ("lock",)), (self.decide, ("decide",))),
+            *((self.zero[w], (f"zero{kind}", "conclude")) for kind, w in written),
+            (self.allow_write, ("protect", "conclude")),
+        ]
+        if not monitor:
+            fresh += [(self.there[w], (f"arrive{kind}",)) for kind, w in written]
+            fresh.append((self.back, ("return",)))
+        self._usual = [(draws, list(draws)) for draws, _ in fresh]
+        for draws, kinds in fresh:
+            if c.fresh:
+                draws[:NEAR] = s.by_beside(c.faults | c.fresh, kinds, "fresh ")
+
+    def evicts(self) -> None:
+        """From now on, pages are evicted."""
+        for draws, usual in self._usual:
+            draws[:] = usual
+        self._usual = []

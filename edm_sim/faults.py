@@ -13,7 +13,7 @@ import simpy
 from edm_policy._core import lib
 
 from edm_sim.dms import StoreError
-from edm_sim.draws import NEAR
+from edm_sim.draws import AWAY, HERE, HERE_NEXT, NEAR
 from edm_sim.queueing import Server
 from edm_sim.reclaim import Steps
 from edm_sim.references import Share
@@ -35,26 +35,32 @@ class Faults(Sharing):
     _brought: int
     _brought_at: array[int]
     _handlers_free: int
+    _handler_near: Share | None
+    _handler_stays: int
     _handler_queue: deque[simpy.Event]
 
     def handle(self, share: Share, j: int, page: int, write: int) -> Steps:
         """DM-Handler: the fault waits its turn, and its thread sleeps."""
-        costs, begin = self.costs, self.env.now
+        share.way = HERE
         if self._handlers_free:
             self._handlers_free -= 1
-            awake = self._spinning
         else:
+            share.way, begin = HERE_NEXT, self.env.now
             turn = self.env.event()
             self._handler_queue.append(turn)
             self.off_core(share)
             yield turn
             yield from self.on_core(share)
-            awake = True
-        there_ns = self.draw.there[write][self.beside(share)]()
-        if self.draw.there_waits:
-            there_ns = max(costs.monitor_busy_ns, there_ns - (self.env.now - begin))
-        elif awake:
-            there_ns = costs.monitor_busy_ns
+            self.spent["turn"] += self.env.now - begin
+        if not self._handler_stays:
+            self._handler_near, self._handler_stays = share, lib.EDM_FOLLOW
+        elif self._handler_near:
+            self._handler_stays -= 1
+        if share is not self._handler_near:
+            share.way += AWAY
+        there_ns = self.draw.there[write][share.way]()
+        if self._spinning:
+            there_ns = self.costs.monitor_busy_ns
         self.spent["arrive"] += there_ns
         if not self.env.skip(there_ns):
             yield self.env.timeout(there_ns)

@@ -77,7 +77,7 @@ class Instance(Faults):
         self._monitor = monitor
         self._spinning = spinning
         self.draw = Machine(
-            *(costs, seed, f"instance {number}", monitor, len(shares), dms.place is not None),
+            *(costs, seed, f"instance {number}", monitor, dms.place is not None),
             local=config.limit,
             pages=config.pages,
         )
@@ -89,6 +89,9 @@ class Instance(Faults):
         # The pager's lock. What LPET's hold of it costs is measured, or nothing.
         self.lock = Server() if len(shares) > 1 else None
         self._handlers_free = handlers
+        # A single handler thread goes to the core of who faults, and looks again now and then.
+        self._handler_near: Share | None = None
+        self._handler_stays = 0 if handlers == 1 else 1
         self._handler_queue: deque[simpy.Event] = deque()
         self._limit = config.limit
         self._brought, self._brought_at = 0, array("q", bytes(8 * config.pages))
@@ -214,7 +217,7 @@ class Instance(Faults):
                     owed += share.interrupted_ns
                     share.interrupted_ns = 0
                 op = yield from handle(share, j, page, write)
-                back_ns = back[beside(share) + share.near]()
+                back_ns = back[share.way if monitor else beside(share) + share.near]()
                 spent["return"] += back_ns
                 owed += back_ns + (costs.between_near_ns if share.near else costs.between_ns)
                 took = env.now + back_ns - touched

@@ -186,6 +186,7 @@ class Reclaim:
         self.pager.raise_policy_error()
         if commands:
             self._in_vain = 0
+            self.draw.evicts()
             yield from self._carry_out(commands, by, lpet=by is None)
         return status, bool(commands)
 

@@ -18,6 +18,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     faults                kind -> beside what -> strata: the components of a fault, those of a write
                           apart (WRITTEN)
     near                  the same on the page after the last one, where caches help
+    fresh                 the same while nothing was evicted yet (FRESH_KINDS; those that are not
+                          known are as in faults)
     scales                kind -> [pages, ratio]: its median where so many pages are local and four
                           times as many there are, over that where it was measured (SCALED)
     steps                 way -> kind -> by whom -> sizes and spread: those of a reclaim step; ways
@@ -31,8 +33,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
     write_interrupt_ns    the same where another thread had a page's write-protection lifted
-    monitor               arrive and return of a handler thread, as in faults; beside a second
-                          faulting thread, the wait for the handler included
+    monitor               arrive and return of a handler thread: kind -> which way (WAYS_TO_HANDLER)
+                          -> strata
     stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
                           steps)
 
@@ -57,7 +59,7 @@ from numpy.typing import NDArray
 from edm_policy.errors import EdmError
 from edm_workload.files import whole
 
-SCHEMA = 7
+SCHEMA = 8
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -75,9 +77,17 @@ NEAR_KINDS = (
     *("arrive", "lock", "decide", "check", "zero", "install", "conclude", "return"),
     *_WRITTEN[:3],
 )
+FRESH_KINDS = (
+    *("arrive", "lock", "decide", "zero", "protect", "conclude", "return"),
+    *_WRITTEN[:2],
+)
 SCALED = ("get", "arrive", "check", "install", "conclude", *_WRITTEN[::2], "read")
 """What takes longer the more memory there is, as less of it is in the caches: the page's bytes in
 `mem:`, the frame that the kernel has for it, what is known of the page."""
+
+WAYS_TO_HANDLER = ("here", "here_next", "away", "away_next")
+"""Whether the handler has gone to the core of who faults, and whether it comes from another fault:
+then from its end on. As in edm_real/c/spans.h."""
 
 WAYS = ("placed", "put")
 """Where a page's bytes go: straight to the store's memory, or to a buffer and through its put."""
@@ -168,6 +178,7 @@ class Calibration:
     anchor_of_threads_ns: float
     faults: dict[str, dict[str, Strata]]
     near: dict[str, dict[str, Strata]]
+    fresh: dict[str, dict[str, Strata]]
     steps: dict[str, dict[str, dict[str, Steps]]]
     scales: dict[str, list[list[float]]]
     first_use_ns: float
@@ -268,6 +279,7 @@ def _check(c: Calibration) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
             raise ValueError(f"{key} is {value!r}")
     tables = [(k, c.faults[k]) for k in FAULT_KINDS]
+    tables += [(f"{k}, fresh", by) for k, by in c.fresh.items()]
     tables += [*c.near.items(), *c.monitor.items()]
     tables += [(f"{k} of {name}", s[k]) for name, s in c.stores.items() for k in ("get", "near")]
     for kind, by in tables:

@@ -204,6 +204,38 @@ def test_a_fault_that_writes_takes_what_was_measured_of_writes(
         assert (spent[part] > 0.9e-3 * result.faults) == written
 
 
+@pytest.mark.parametrize(("local", "fresh"), [("25%", 200), ("100%", 1024)])
+def test_faults_take_what_was_measured_of_fresh_ones_until_pages_are_evicted(
+    flat: Calibration, local: str, fresh: int
+) -> None:
+    slow = {kind: {"nobody": [[1.0, 1e6]]} for kind in ("zero", "zero written")}
+    costs = Costs.of(replace(flat, fresh=slow, near={}))
+    asked = Experiment.from_options(**SMALL | {"local": local, "high": fresh, "low": fresh // 2})
+    result = edm_sim.run(asked.with_(trace="uniform", writes=1.0), costs=costs)
+    assert result.zero_fills == 1024
+    # LPET is rung for at the high watermark; until it has come, some more are touched.
+    assert 0.99 * fresh < 1000 * result.extra["components_s"]["install"] < fresh + 60
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_handler_thread_is_near_one_thread_and_further_from_the_other(
+    flat: Calibration, threads: int
+) -> None:
+    near, far = [[1.0, 1e6]], [[1.0, 3e6]]
+    ways = {"here": near, "here_next": near, "away": far, "away_next": far}
+    costs = Costs.of(replace(flat, monitor={"arrive": ways, "return": ways}))
+    asked = Experiment.from_options(**SMALL, trace="uniform", faults="monitor", threads=threads)
+    result = edm_sim.run(asked, costs=costs)
+    spent = result.extra["components_s"]
+    for part in ("arrive", "return"):
+        each = 1000 * spent[part] / result.faults
+        assert (each == pytest.approx(1, rel=0.01)) == (threads == 1)
+        assert threads == 1 or 1.2 < each < 2.8
+    assert (spent.get("turn", 0) > 0.1 * spent["arrive"]) == (threads > 1)
+    # All faults of one handler: one after the other.
+    assert result.elapsed_s > spent["arrive"]
+
+
 def test_what_less_in_the_caches_costs_is_scaled_by_how_much_memory_there_is(
     flat: Calibration,
 ) -> None:

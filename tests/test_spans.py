@@ -51,3 +51,37 @@ def test_the_spans_of_faults_add_up_to_their_latency(faults: str, store: str) ->
         faults,
         store,
     )
+
+
+def test_the_way_to_a_handler_is_told_apart_by_where_it_is_and_what_it_comes_from() -> None:
+    passes(
+        """
+        from edm_workload import synth
+        trace = synth("uniform", 4096, 40_000, 1)
+
+        def spans_of(threads):
+            with Region(4096, local=1024, faults="monitor") as r:
+                r.measure()
+                out = r.replay(trace, threads=threads)
+                spans = r.spans()
+            whole_us = out["extra"]["timed_faults"] * out["latency_us"]["mean"]
+            mine = [s for s in spans if s.role != "lpet"]
+            assert 0.8 < sum(s.sum_ns for s in mine if s.kind in FAULT) / 1000 / whole_us < 1.1
+            found = {}
+            for s in mine:
+                if s.kind in ("turn", "arrive", "return"):
+                    found.setdefault(s.kind, {}).setdefault(s.beside, 0)
+                    found[s.kind][s.beside] += s.count
+            return found
+
+        from edm_real.spans import FAULT
+        alone = spans_of(1)
+        assert set(alone) == {"arrive", "return"} and alone["arrive"] == alone["return"]
+        assert set(alone["arrive"]) == {"here"}
+        two = spans_of(2)
+        for kind in ("arrive", "return"):
+            assert set(two[kind]) == {"here", "here_next", "away", "away_next"}, two
+        assert two["turn"] == {k: n for k, n in two["arrive"].items() if k.endswith("next")}
+        assert sum(two["turn"].values()) > 1000
+        """
+    )

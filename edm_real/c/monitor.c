@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { BATCH = 16, FOLLOW_EVERY = 64, STAT_BEFORE_CORE = 37 };
+enum { BATCH = 16, STAT_BEFORE_CORE = 37 };
 
 /* The core a thread of this process last ran on, or -1. */
 static int core_of(uint32_t tid) {
@@ -91,12 +91,13 @@ static void *handler_main(void *region) {
             continue;
         }
         if (r->tells_thread && r->handlers == 1 && !until--) {
-            until = FOLLOW_EVERY;
+            until = EDM_FOLLOW;
             follow(&companion, (pid_t)messages[0].arg.pagefault.feat.ptid);
         }
         for (uint32_t i = 0; i < (size_t)n / sizeof *messages; i++) {
             pid_t tid = (pid_t)messages[i].arg.pagefault.feat.ptid;
             int kept = keep_here(&companion, tid, &where);
+            edm_span_handles(tid == companion.tid);
             serve(r, &messages[i]);
             if (kept) let_go(tid, &where);
         }

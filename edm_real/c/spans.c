@@ -15,6 +15,8 @@ static __thread struct {
     uint32_t table;
     int role;
     uint64_t flushes; /* at its last mark, those under way included */
+    int here;         /* a handler: see edm_span_handles() */
+    uint64_t left;    /* a handler: when it had resolved its last fault */
 } own __attribute__((tls_model("initial-exec")));
 
 void edm_span_role(int role) { own.role = role; }
@@ -47,13 +49,12 @@ static int beside(edm_spans *s, int kind) {
     return EDM_BESIDE_NOBODY;
 }
 
-uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since) {
-    uint64_t now = edm_ticks(), ticks = now > since ? now - since : 0;
-    if (s->ended) return now;
+static void count(edm_spans *s, int kind, uint32_t pages, int beside, uint64_t ticks) {
+    if (s->ended) return;
     edm_span_table *t = table_of(s);
     unsigned class = pages ? 31u - (unsigned)__builtin_clz(pages) : 0;
     if (class >= EDM_SPAN_SIZES) class = EDM_SPAN_SIZES - 1;
-    struct edm_span_cell *cell = &t->at[kind][class][beside(s, kind)];
+    struct edm_span_cell *cell = &t->at[kind][class][beside];
     if (t == &s->table[EDM_SPAN_TABLES - 1]) { /* shared */
         edm_hist_record(&cell->ticks, ticks);
         atomic_fetch_add_explicit(&cell->pages, pages, memory_order_relaxed);
@@ -64,17 +65,37 @@ uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since) {
         bump(&cell->pages, pages);
         atomic_store_explicit(bucket, atomic_load_explicit(bucket, memory_order_relaxed) + 1, memory_order_relaxed);
     }
+}
+
+static uint64_t ticks_from(uint64_t since, uint64_t until) { return until > since ? until - since : 0; }
+
+uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since) {
+    uint64_t now = edm_ticks();
+    count(s, kind, pages, beside(s, kind), ticks_from(since, now));
     return now;
 }
 
+void edm_span_handles(int here) { own.here = here; }
+
 uint64_t edm_span_arrives(edm_spans *s, uint32_t page, int write) {
-    uint64_t touched = s->touched[page % EDM_TOUCHES];
-    if (!touched) return edm_ticks();
+    uint64_t touched = s->touched[page % EDM_TOUCHES], now = edm_ticks();
+    int kind = write ? EDM_SPAN_ARRIVE_WRITE : EDM_SPAN_ARRIVE, way = 0;
+    if (!touched) return now;
     s->touched[page % EDM_TOUCHES] = 0;
-    return edm_span_add(s, write ? EDM_SPAN_ARRIVE_WRITE : EDM_SPAN_ARRIVE, 1, touched);
+    if (own.role == EDM_ROLE_HANDLER) {
+        int next = own.left > touched;
+        way = own.here ? EDM_BESIDE_HERE + next : EDM_BESIDE_AWAY + next;
+        if (next) count(s, EDM_SPAN_TURN, 1, way, own.left - touched);
+        count(s, kind, 1, way, ticks_from(next ? own.left : touched, now));
+        remember_flushes(s);
+    } else {
+        now = edm_span_add(s, kind, 1, touched);
+    }
+    s->way[page % EDM_TOUCHES] = (uint8_t)way;
+    return now;
 }
 
-void edm_span_left(edm_spans *s, uint32_t page) { s->left[page % EDM_TOUCHES] = edm_ticks(); }
+void edm_span_left(edm_spans *s, uint32_t page) { s->left[page % EDM_TOUCHES] = own.left = edm_ticks(); }
 
 void edm_span_touches(edm_spans *s, uint32_t page) {
     s->left[page % EDM_TOUCHES] = 0;
@@ -85,7 +106,10 @@ void edm_span_touches(edm_spans *s, uint32_t page) {
 void edm_span_returned(edm_spans *s, uint32_t page) {
     uint64_t left = s->left[page % EDM_TOUCHES];
     s->touched[page % EDM_TOUCHES] = 0; /* it may have been no fault */
-    if (left) edm_span_add(s, EDM_SPAN_RETURN, 1, left);
+    int way = s->way[page % EDM_TOUCHES];
+    if (!left) return;
+    if (way) count(s, EDM_SPAN_RETURN, 1, way, ticks_from(left, edm_ticks()));
+    else edm_span_add(s, EDM_SPAN_RETURN, 1, left);
 }
 
 void edm_span_rings(edm_spans *s, uint64_t mark) {

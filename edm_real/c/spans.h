@@ -17,7 +17,8 @@
 
 /* cffi-begin */
 enum edm_span { /* one fault, in this order; _WRITE: of one that is a write, for which the kernel has a page at hand then */
-    EDM_SPAN_ARRIVE = 0, /* touch to the first line that is ours; only where a replay touches */
+    EDM_SPAN_TURN = 0,   /* waiting for the handler, which has another fault in hand; monitor mode, and only where a replay touches */
+    EDM_SPAN_ARRIVE,     /* touch, or the end of that, to the first line that is ours; only where a replay touches */
     EDM_SPAN_ARRIVE_WRITE,
     EDM_SPAN_LOCK,       /* waiting for the pager's lock */
     EDM_SPAN_DECIDE,     /* the pager's verdict */
@@ -57,6 +58,12 @@ enum edm_span_beside { /* what else went on, the first that holds */
     EDM_BESIDE_FAULTER,   /* other threads that fault were at work */
     EDM_BESIDE_LPET,      /* LPET was at work */
     EDM_BESIDE_NOBODY,
+    /* of the way to a handler thread (arrive) and back (return): whether it has gone to the core of who faults, and
+     * whether it comes from another fault */
+    EDM_BESIDE_HERE,
+    EDM_BESIDE_HERE_NEXT,
+    EDM_BESIDE_AWAY,
+    EDM_BESIDE_AWAY_NEXT,
     EDM_BESIDES
 };
 enum { EDM_SPAN_SIZES = 9 }; /* classes of pages: 1, 2-3, 4-7 ... 256 and more */
@@ -94,6 +101,7 @@ typedef struct edm_spans {
     _Atomic uint64_t raised[64];           /* by bucket of pages: when somebody was woken */
     _Atomic uint64_t touched[EDM_TOUCHES]; /* by page: when a replay is about to touch it */
     _Atomic uint64_t left[EDM_TOUCHES];    /* when its fault was resolved */
+    _Atomic uint8_t way[EDM_TOUCHES];      /* how it came to a handler: its beside; 0: upcall */
     edm_span_table table[EDM_SPAN_TABLES];
 } edm_spans;
 
@@ -116,6 +124,7 @@ uint64_t edm_span_add(edm_spans *s, int kind, uint32_t pages, uint64_t since);
 /* A fault on the page has come to us, and goes. A replay says when it touches, and asks after it. */
 uint64_t edm_span_arrives(edm_spans *s, uint32_t page, int write);
 void edm_span_left(edm_spans *s, uint32_t page);
+void edm_span_handles(int here); /* the calling handler: a fault of the thread to whose core it has gone, or another one's */
 void edm_span_touches(edm_spans *s, uint32_t page);
 void edm_span_returned(edm_spans *s, uint32_t page);
 void edm_spans_free(edm_region *r); /* at the end */
