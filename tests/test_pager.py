@@ -248,6 +248,21 @@ class TestHeldPages:
         assert pager.reclaim()[0] == "RUNNING"  # marks, not yet carried out
         assert pager.reclaim() == ("FAIL", [])
 
+    @pytest.mark.parametrize("asked", range(4))
+    @pytest.mark.parametrize("evict", ["fifo", "lru", "clock", "sieve"])
+    def test_asking_while_every_page_is_flushed_leaves_their_order(
+        self, evict: str, asked: int
+    ) -> None:
+        """LPET asks every millisecond then: a slow store must not make the newest page leave."""
+        pager = make(limit=6, high=6, low=3, evict=evict, observe="exact")
+        assert pager.fault(9)[0].op == "ZERO_FILL"  # in the LSPT, and in no list yet
+        bring(pager, 3, 1, 4, 0, 5, write=True)
+        cleaned = [c for page in range(6) for c in pager.flush(page)]
+        for _ in range(asked):
+            assert pager.reclaim() == ("FAIL", [])
+        carry_out(pager, cleaned)
+        assert pager.check() and reclaim(pager) == [3, 1, 4]
+
     def test_an_answer_holds_512_commands_and_no_more(self) -> None:
         pager = make(pages=900, limit=900, high=900, low=0, evict="lpet", observe="idle", batch=256)
         bring(pager, *range(600))

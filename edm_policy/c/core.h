@@ -29,6 +29,7 @@ struct edm_pager {
     uint32_t low, high, limit;
     uint32_t lspt;        /* pages in FETCHING, RESIDENT, IDLE, LEAVING */
     uint32_t leaving;
+    uint32_t listed;      /* pages in the evictor's hands (edm_known) */
     uint32_t wished;      /* pages the prefetcher asked for in the event under way */
     struct { uint32_t first, end; } quiet[EDM_QUIET_MAX]; /* see advice.c */
     uint32_t quiet_n;

@@ -55,7 +55,9 @@ uint64_t edm_run_classic(edm_pager *p, const edm_refs *r) {
     p->stopped = 0;
     if (p->observe != EDM_OBSERVE_EXACT || p->log_sink || p->config.auto_min || p->pf != edm_prefetcher_named("none"))
         return run_events(p, r);
-    return p->ev->classic ? p->ev->classic(p, r) : edm_classic_with(p, p->ev, r);
+    uint64_t misses = p->ev->classic ? p->ev->classic(p, r) : edm_classic_with(p, p->ev, r);
+    p->listed = (uint32_t)edm_known_pages(p); /* the loop asks the hooks itself */
+    return misses;
 }
 
 void edm_stop(edm_pager *p) { p->stopped = 1; }

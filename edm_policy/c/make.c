@@ -210,6 +210,6 @@ int edm_check(const edm_pager *p) {
         lspt += (uint32_t)edm_in_lspt(s);
         leaving += s == EDM_LEAVING;
     }
-    if (lspt != p->lspt || leaving != p->leaving) return -1;
+    if (lspt != p->lspt || leaving != p->leaving || p->listed != edm_known_pages(p)) return -1;
     return p->ev->check ? p->ev->check(p) : 0;
 }

@@ -53,6 +53,14 @@ class Model:
         return sum(page.state in LSPT for page in self.pages)
 
     @property
+    def listed(self) -> int:
+        """Pages in the evictor's hands."""
+        return sum(
+            page.state in ("RESIDENT", "IDLE") or (page.state in LSPT and page.pending)
+            for page in self.pages
+        )
+
+    @property
     def leaving(self) -> int:
         return sum(page.state == "LEAVING" for page in self.pages)
 
@@ -303,7 +311,7 @@ class Model:
             if victim >= 0:
                 self.evictor.keep(victim)
                 skipped += 1
-            if victim < 0 or skipped > self.resident:
+            if victim < 0 or skipped >= self.listed:
                 return ("RUNNING" if self.commands else "FAIL"), self.answer()
         self.in_session = self.awake = False
         return "OK", self.answer()
