@@ -123,18 +123,20 @@ def calibrate(
     """Measures this machine; a minute or two, or (quick) half a minute.
 
     metadata has the repeat error, the processor time others took meanwhile (`others`, in
-    cores), whether the host moved a core for good (`cores_moved`), and whether that makes it
-    `noisy`. Where it did, all is measured once more.
+    cores), whether the host moved a core for good (`cores_moved`) or moves them all the time (that, and
+    `cores_restless`), and whether that makes it `noisy`. Where it did, all is measured once more.
     """
     metadata, began = collect(), time.monotonic()
-    attempts = 1 if quick else ATTEMPTS
+    attempts, restless = 1 if quick else ATTEMPTS, False
     for attempt in range(1, attempts + 1):
-        steady = Steady() if quick else Steady(patience_s=PATIENCE_S)
+        steady = Steady() if quick else Steady(patience_s=PATIENCE_S, restless=restless)
         with Bench(steady=steady, strict=attempt < attempts) as bench:
             try:
                 return _calibrate(stores, quick, progress, bench, metadata, began)
             except CoresMoved:
-                progress("the host moved a core, and not back: again from the beginning")
+                restless = steady.restless
+                how = "moves cores all the time" if restless else "moved a core, and not back"
+                progress(f"the host {how}: again from the beginning")
     raise AssertionError("unreachable: the last attempt takes the cores as they are")
 
 
@@ -217,6 +219,7 @@ def _calibrate(
         "anchors_of_threads_ns": [round(a, 1) for a in bench.anchors[2]],
         "core_distance_ns": bench.steady.distance_ns,
         "cores_moved": bench.steady.gave_up,
+        "cores_restless": bench.steady.restless,
         "runs_again": bench.moved,
     }
     by_kind = {kind: faults.fault(kind) for kind in FAULT_KINDS}

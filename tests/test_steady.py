@@ -68,6 +68,26 @@ def test_its_patience_ends_and_the_machine_is_then_another_one(monkeypatch):
     assert state.holds() and state.distance_ns == 330 and len(slept) == before
 
 
+def test_there_is_nothing_to_wait_for_when_they_are_moved_all_the_time(monkeypatch):
+    slept = distances(monkeypatch, *[330, 60] * 9)
+    state = Steady(60, patience_s=90)
+    for _ in range(9):
+        state.settle()
+    assert state.restless and state.gave_up and len(slept) < 6
+    known = Steady(60, restless=True)
+    known.settle()
+    assert known.holds() and known.gave_up
+
+
+def test_moves_that_are_far_apart_are_waited_for(monkeypatch):
+    slept = distances(monkeypatch, *[330, 60] * 9)
+    state = Steady(60, patience_s=90)
+    for k in range(9):
+        monkeypatch.setattr(steady.time, "monotonic", lambda now=state._began + 20 * k: now)
+        state.settle()
+    assert not state.restless and not state.gave_up and len(slept) == 9
+
+
 def test_noise_and_what_cannot_be_told_are_no_move(monkeypatch):
     for ns in (45, 85, 0):
         slept = distances(monkeypatch, ns)
@@ -107,22 +127,29 @@ def test_a_strict_bench_does_not_take_them_as_they_are(monkeypatch):
 
 
 @pytest.mark.uffd
-def test_a_calibration_begins_again_when_the_cores_have_moved(monkeypatch):
-    """At half of the first attempt; and they stay so for the second."""
+@pytest.mark.parametrize("restless", [False, True])
+def test_a_calibration_begins_again_when_the_cores_have_moved(restless, monkeypatch):
+    """At half of the first attempt; and they stay so for the second, or go on."""
     looks = 0
 
     def distance() -> float:
         nonlocal looks
         looks += 1
-        return 60.0 if looks < 60 else 330.0
+        return 60.0 if looks < 20 or (restless and looks % 2) else 330.0
+
+    def measure(stores, quick, progress, bench, metadata, began):
+        for _ in range(20):
+            bench.run(refs=2000)
+        return bench
 
     said: list[str] = []
     monkeypatch.setattr(steady, "core_distance_ns", distance)
     monkeypatch.setattr(steady.time, "sleep", lambda s: None)
-    monkeypatch.setattr("edm_real.calibrate.REPEATS", 1)
-    found = calibrate(["mem:"], progress=said.append)
-    assert sum("again" in line for line in said) == 1
-    assert found.core_distance_ns == 330 and not found.metadata["cores_moved"]
+    monkeypatch.setattr("edm_real.calibrate._calibrate", measure)
+    state = calibrate(progress=said.append).steady
+    assert ["again from the beginning" in line for line in said] == [True]
+    assert ("all the time" in said[0]) == state.restless == state.gave_up == restless
+    assert restless or state.distance_ns == 330
 
 
 @pytest.mark.uffd
