@@ -123,8 +123,9 @@ def calibrate(
     """Measures this machine; a minute or two, or (quick) half a minute.
 
     metadata has the repeat error, the processor time others took meanwhile (`others`, in
-    cores), whether the host moved a core for good (`cores_moved`) or moves them all the time (that, and
-    `cores_restless`), and whether that makes it `noisy`. Where it did, all is measured once more.
+    cores), whether the host moved a core for good (`cores_moved`) or moves them all the time
+    (that, and `cores_restless`), and whether that makes it `noisy`. Where it did, all is measured
+    once more.
     """
     metadata, began = collect(), time.monotonic()
     attempts, restless = 1 if quick else ATTEMPTS, False

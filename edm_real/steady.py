@@ -17,8 +17,8 @@ PATIENCE_S = 10.0
 LOOK_S = 0.5
 
 MOVES, OFTEN_S = 6, 15.0
-"""A host that moved the cores so many times, and on average more often than that, goes on to: there is
-nothing to wait for (seen on an EPYC: 90 and 430 ns by turns, for half a second to some seconds each)."""
+"""A host that moved the cores so many times, and on average more often than that, goes on to: there
+is nothing to wait for (seen on an EPYC: 90 and 430 ns by turns, for half a second to some seconds)."""
 
 
 
@@ -36,8 +36,8 @@ def _same(one: float, other: float) -> bool:
 class Steady:
     """Runs that are held against each other should find the cores equally far apart.
 
-    distance_ns: as it shall be; 0: as it is now. gave_up: it became another one for good, or does so
-    again and again (restless; once known, it is said beforehand, and nothing is waited for).
+    distance_ns: as it shall be; 0: as it is now. gave_up: it became another one for good, or does
+    so again and again (restless; where that is known beforehand, nothing is waited for).
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Steady:
     def settle(self) -> None:
         """Waits until the cores are as far apart as they shall be, while patience lasts. Then they
         shall be as they are (distance_ns changes), and nothing is waited for any more."""
-        while not self.holds():
-            often = (time.monotonic() - self._began) / OFTEN_S < self._moves
-            self.restless = often and self._moves >= MOVES
+        while not self.gave_up:
+            if self.holds() and not self.restless:
+                return
             if self._left_s <= LOOK_S or self.restless:
                 self.distance_ns, self._left_s, self.gave_up = core_distance_ns(), 0.0, True
                 return
@@ -67,4 +67,6 @@ class Steady:
         there = _same(core_distance_ns(), self.distance_ns)
         self._moves += self._there and not there
         self._there = there
+        often = (time.monotonic() - self._began) / OFTEN_S < self._moves
+        self.restless = often and self._moves >= MOVES
         return there
