@@ -17,8 +17,8 @@ PATIENCE_S = 10.0
 LOOK_S = 0.5
 
 MOVES, OFTEN_S = 6, 15.0
-"""A host that moved the cores so many times, and on average more often than that, goes on to: there
-is nothing to wait for (seen on an EPYC: 90 and 430 ns by turns, for half a second to some seconds)."""
+"""A host that moved the cores so many times, and on average more often than that, goes on to:
+there is nothing to wait for (an EPYC: 90 and 430 ns by turns, half a second to some seconds each)."""
 
 
 
@@ -30,7 +30,7 @@ def core_distance_ns() -> float:
 
 
 def _same(one: float, other: float) -> bool:
-    return not one or not other or 2 / 3 < one / other < 3 / 2
+    return not one or not other or 1 / 2 < one / other < 2  # 60 to 110 share a cache
 
 
 class Steady:
