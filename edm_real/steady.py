@@ -18,7 +18,7 @@ LOOK_S = 0.5
 
 MOVES, OFTEN_S = 6, 15.0
 """A host that moved the cores so many times, and on average more often than that, goes on to:
-there is nothing to wait for (an EPYC: 90 and 430 ns by turns, half a second to some seconds each)."""
+there is nothing to wait for (an EPYC: 90 and 430 ns by turns, half a second to some seconds)."""
 
 
 
