@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from edm_policy.errors import EdmError, UsageError
 from edm_real import calibrate
-from edm_real.calibrate_bench import Bench, usual
+from edm_real.calibrate_bench import Bench
 from edm_real.steady import PATIENCE_S, Steady
 from edm_sim import Costs
 from edm_workload import Experiment
@@ -68,19 +69,15 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
 
 
 def steady_of(calibration: Calibration | None, patience_s: float = PATIENCE_S) -> Steady:
-    """For runs that are held against a calibration: the cores as far apart as they were then, if
-    they stayed so."""
-    if calibration is None:
-        return Steady(patience_s=patience_s)
-    restless = bool(calibration.metadata.get("cores_restless"))
-    return Steady(calibration.core_distance_ns, patience_s, restless)
+    """For runs that are held against a calibration: the cores as far apart as they were then."""
+    return Steady(calibration.core_distance_ns if calibration else 0.0, patience_s)
 
 
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
     """How much slower the machine is now than it was when calibrated, told by the anchors: short
     runs of calibrate's own, by their number of threads, of several each."""
     then = {1: calibration.anchor_ns, 2: calibration.anchor_of_threads_ns}
-    found = {n: usual(taken) / then[n] for n, taken in anchors_ns.items() if taken}
+    found = {n: median(taken) / then[n] for n, taken in anchors_ns.items() if taken}
     return Speed(found.get(1, 1.0), found.get(2, 1.0))
 
 

@@ -43,7 +43,7 @@ OTHERS, AGAIN = 0.15, 2
 """Cores that other programs may use during a real run; how often one is made again, at most."""
 
 ANCHORS = 2
-"""Of each kind, before every real run and after the last (more where the cores are moved about)."""
+"""Of each kind, before every real run and after the last."""
 
 METRICS = (*COUNTS, "elapsed_s", *LATENCIES)
 
@@ -164,7 +164,7 @@ def compare(
             bench.steady.settle()
             watch = Watch()
             for threads in anchors:
-                bench.anchors_ns(threads, bench.several(ANCHORS))
+                bench.anchors_ns(threads, ANCHORS)
             if bench.steady.distance_ns != distance_ns:  # they did not come back: begin again
                 distance_ns, bench.anchors = (
                     bench.steady.distance_ns,
@@ -179,7 +179,7 @@ def compare(
                 continue
             real.append(result)
         for threads in anchors:
-            bench.anchors_ns(threads, bench.several(ANCHORS))
+            bench.anchors_ns(threads, ANCHORS)
     speed = drift(calibration, bench.anchors) if calibration else SAME
     say("simulator")
     costs = Costs.of(calibration, speed) if calibration else None

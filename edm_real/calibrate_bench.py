@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,8 @@ SELDOM = 1600
 FRESH, FRESH_RUNS = 3600, 3
 """Pages that are touched, twice each, with nothing evicted; and how often."""
 
-BEGIN, RECENT = 5, 3
-"""Anchors that tell the speed at the beginning, and now."""
-
-MANY = 4
-"""Times as many where the host moves the cores all the time: two speeds then, by turns."""
+RECENT = 3
+"""Anchors that tell the speed now: their median."""
 
 SIZES = (256, 512, 1024, 2048, 4096, 16384)
 """Local pages of regions four times as large over which it is measured what less in the caches
@@ -96,12 +93,6 @@ def core_seconds() -> float | None:
         return None
     user, nice, system, _idle, _wait, irq, soft, steal = map(int, fields)
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def usual(anchors: Sequence[float]) -> float:
-    """The speed they tell: their mean without the least and the greatest (one in ten is a fifth
-    off). Of two speeds by turns a median would tell one or the other."""
-    return statistics.fmean(sorted(anchors)[1:-1] or anchors)
 
 
 class Watch:
@@ -197,21 +188,15 @@ class Bench:
     def begin(self) -> None:
         """Fixes the speed that all is scaled to."""
         for threads in (1, 2):
-            self.began_ns[threads] = usual(self.anchors_ns(threads, self.several(BEGIN)))
-
-    def several(self, anchors: int) -> int:
-        """So many anchors, or more where the cores are moved all the time."""
-        return anchors * MANY if self.steady.restless else anchors
+            self.began_ns[threads] = statistics.median(self.anchors_ns(threads, 5))
 
     def scale(self, threads: int = 1) -> float:
         """What makes times that are measured now those of the speed at which it began."""
         if threads not in self.began_ns:
             return 1.0
-        restless = self.steady.restless  # then no anchor tells what the next run will find
         if time.monotonic() - self._taken_at[threads] > FRESH_S:
-            self.anchors_ns(threads, 1 if restless else RECENT)
-        taken = self.anchors[threads]
-        return self.began_ns[threads] / usual(taken if restless else taken[-RECENT:])
+            self.anchors_ns(threads, RECENT)
+        return self.began_ns[threads] / statistics.median(self.anchors[threads][-RECENT:])
 
     def speed(self, threads: int) -> Speed:
         """Likewise, of a run of so many threads."""

@@ -10,7 +10,6 @@ from edm_lab.calibration import drift
 from edm_lab.compare import Comparison
 from edm_lab.matrix import Matrix, part_of, points
 from edm_policy import UsageError
-from edm_real.calibrate_bench import usual
 from edm_sim.costs import DEFAULT_CALIBRATION
 from edm_workload import Experiment, Result
 from edm_workload.calibration import Speed, load
@@ -43,11 +42,6 @@ def test_threads_have_an_anchor_of_their_own() -> None:
     slow = [1500.0, 9000.0, 1000.0]
     assert drift(calibration, {1: slow}) == Speed(1.5, 1.0)
     assert drift(calibration, {1: slow, 2: slow}) == Speed(1.5, 0.75)
-
-
-def test_two_speeds_by_turns_are_told_by_their_mean() -> None:
-    assert usual([8, 10] * 4 + [30]) == pytest.approx(64 / 7)  # a median would be 10
-    assert usual([8]) == 8 and usual([8, 10]) == 9
 
 
 def test_counts_are_held_against_the_real_runs_own_repeat_error() -> None:
