@@ -69,8 +69,12 @@ def make(quick: bool = True, progress: Progress | None = None) -> Calibration:
 
 
 def steady_of(calibration: Calibration | None, patience_s: float = PATIENCE_S) -> Steady:
-    """For runs that are held against a calibration: the cores as far apart as they were then."""
-    return Steady(calibration.core_distance_ns if calibration else 0.0, patience_s)
+    """For runs that are held against a calibration: the cores as far apart as they were then, if
+    they stayed so."""
+    if calibration is None:
+        return Steady(patience_s=patience_s)
+    restless = bool(calibration.metadata.get("cores_restless"))
+    return Steady(calibration.core_distance_ns, patience_s, restless)
 
 
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
@@ -94,6 +98,7 @@ def warnings(calibration: Calibration) -> list[str]:
         )
     if then.get("noisy"):
         moved = ", and the host moved a core" if then.get("cores_moved") else ""
+        moved = ", and the host moved cores all the time" if then.get("cores_restless") else moved
         found.append(
             f"calibrated on a noisy machine: repeat error {calibration.repeat_error:.0%}, others "
             f"used {then.get('others', 0):.2f} cores{moved}"

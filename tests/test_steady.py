@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 
+from edm_lab.calibration import steady_of, warnings
 from edm_lab.compare import compare
 from edm_real import steady
 from edm_real.calibrate import calibrate
 from edm_real.calibrate_bench import Bench, CoresMoved
 from edm_real.steady import Steady, core_distance_ns
+from edm_sim.costs import DEFAULT_CALIBRATION
 from edm_workload import Experiment
+from edm_workload.calibration import load
 from tests.child import passes
 
 
@@ -77,6 +81,17 @@ def test_there_is_nothing_to_wait_for_when_they_are_moved_all_the_time(monkeypat
     known = Steady(60, restless=True)
     known.settle()
     assert known.holds() and known.gave_up
+
+
+def test_what_is_held_against_a_restless_calibration_does_not_wait(monkeypatch):
+    slept = distances(monkeypatch, 330, 60)
+    calibration = load(DEFAULT_CALIBRATION)
+    restless = {"cores_restless": True, "core_distance_ns": 60, "noisy": True}
+    found = replace(calibration, metadata=calibration.metadata | restless)
+    state = steady_of(found)
+    state.settle()
+    assert state.restless and state.holds() and not slept
+    assert any("cores all the time" in line for line in warnings(found))
 
 
 def test_moves_that_are_far_apart_are_waited_for(monkeypatch):
