@@ -73,8 +73,7 @@ def steady_of(calibration: Calibration | None, patience_s: float = PATIENCE_S) -
     they stayed so."""
     if calibration is None:
         return Steady(patience_s=patience_s)
-    restless = bool(calibration.metadata.get("cores_restless"))
-    return Steady(calibration.core_distance_ns, patience_s, restless)
+    return Steady(calibration.core_distance_ns, patience_s, calibration.restless)
 
 
 def drift(calibration: Calibration, anchors_ns: Mapping[int, Sequence[float]]) -> Speed:
@@ -97,10 +96,5 @@ def warnings(calibration: Calibration) -> list[str]:
             f"{now['machine_load']} now"
         )
     if then.get("noisy"):
-        moved = ", and the host moved a core" if then.get("cores_moved") else ""
-        moved = ", and the host moved cores all the time" if then.get("cores_restless") else moved
-        found.append(
-            f"calibrated on a noisy machine: repeat error {calibration.repeat_error:.0%}, others "
-            f"used {then.get('others', 0):.2f} cores{moved}"
-        )
+        found.append(f"calibrated on a noisy machine: {calibration.noise}")
     return found

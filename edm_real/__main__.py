@@ -140,11 +140,8 @@ def calibrate_command(args: argparse.Namespace) -> int:
     m = found.metadata
     print(f"\n{args.output}: {found.name()}, {m['seconds']:.0f} s")
     if m["noisy"]:
-        moved = ", and the host moved a core for good" if m["cores_moved"] else ""
-        moved = ", and the host moves cores all the time" if m["cores_restless"] else moved
         print(
-            f"warning: a noisy machine: repeats of one run differ by {found.repeat_error:.1%}, "
-            f"other programs used {m['others']:.2f} cores{moved}; errors below that mean nothing.\n"
+            f"warning: a noisy machine: {found.noise}; errors below the first mean nothing.\n"
             "  fix:  end what else runs, and calibrate again",
             file=sys.stderr,
         )

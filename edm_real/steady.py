@@ -21,7 +21,6 @@ MOVES, OFTEN_S = 6, 15.0
 there is nothing to wait for (an EPYC: 90 and 430 ns by turns, half a second to some seconds)."""
 
 
-
 def core_distance_ns() -> float:
     """What a cache line takes from the first core this thread may run on to the second, and back:
     some ms of measuring. 0: there is but one, or others leave too little of them to tell."""

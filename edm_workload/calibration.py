@@ -207,6 +207,22 @@ class Calibration:
         """What a cache line took from one core to another and back; 0: not known."""
         return float(self.metadata.get("core_distance_ns", 0))
 
+    @property
+    def restless(self) -> bool:
+        """The host moved the cores all the time while it was measured."""
+        return bool(self.metadata.get("cores_restless"))
+
+    @property
+    def noise(self) -> str:
+        """How noisy the machine was; what of it the processors' host did."""
+        said = f"repeat error {self.repeat_error:.1%}, others used "
+        said += f"{self.metadata.get('others', 0):.2f} cores"
+        if self.restless:
+            return said + ", and the host moved cores all the time"
+        if self.metadata.get("cores_moved"):
+            return said + ", and the host moved a core for good"
+        return said
+
     def think_ns(self, resident: float) -> float:
         """One reference that hits, with so many pages resident, which is all there are."""
         return mean_ns(self.think, min(max(resident, self.think[0][0]), self.think[-1][0]))

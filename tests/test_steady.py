@@ -104,7 +104,7 @@ def test_moves_that_are_far_apart_are_waited_for(monkeypatch):
 
 
 def test_noise_and_what_cannot_be_told_are_no_move(monkeypatch):
-    for ns in (45, 85, 0):
+    for ns in (45, 110, 0):
         slept = distances(monkeypatch, ns)
         state = Steady(60)
         state.settle()

@@ -107,6 +107,23 @@ EDM_INLINE int edm_known(const edm_pager *p, uint32_t page) {
 }
 int64_t edm_known_pages(const edm_pager *p);
 
+/* All changes of what it has, outside of the classical loop; keep p->listed. how: its insert, or keep. */
+EDM_INLINE void edm_list(edm_pager *p, void (*how)(edm_pager *p, uint32_t page), uint32_t page) {
+    how(p, page);
+    p->listed++;
+}
+
+EDM_INLINE void edm_unlist(edm_pager *p, uint32_t page) {
+    p->ev->remove(p, page);
+    p->listed--;
+}
+
+EDM_INLINE int64_t edm_choose(edm_pager *p) {
+    int64_t victim = p->ev->choose(p);
+    p->listed -= victim >= 0;
+    return victim;
+}
+
 EDM_INLINE uint64_t edm_random(edm_pager *p) { /* splitmix64 (Steele, Lea, Flood 2014) */
     uint64_t z = (p->rng += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

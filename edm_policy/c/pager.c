@@ -49,24 +49,6 @@ static void emit(edm_pager *p, uint8_t op, uint32_t page, uint8_t flags) {
 static void set(edm_pager *p, uint32_t page, uint16_t bits) { p->word[page] |= bits; }
 static void clear(edm_pager *p, uint32_t page, uint16_t bits) { p->word[page] &= (uint16_t)~bits; }
 
-/* ---- the evictor's hands ---- */
-
-static void list(edm_pager *p, void (*how)(edm_pager *p, uint32_t page), uint32_t page) { /* its insert, or keep */
-    how(p, page);
-    p->listed++;
-}
-
-static void unlist(edm_pager *p, uint32_t page) {
-    p->ev->remove(p, page);
-    p->listed--;
-}
-
-static int64_t choose(edm_pager *p) {
-    int64_t victim = p->ev->choose(p);
-    p->listed -= victim >= 0;
-    return victim;
-}
-
 /* ---- prefetching ---- */
 
 void edm_prefetch_seen(edm_pager *p, uint32_t page) {
@@ -194,7 +176,7 @@ static void rescue(edm_pager *p, uint32_t page, int write) {
         look_ahead(p, page, write);
     }
     if (in_lists) p->ev->touch(p, page);
-    else list(p, p->ev->keep, page);
+    else edm_list(p, p->ev->keep, page);
     set(p, page, EDM_PENDING); /* in FETCHING: the evictor has it already */
 }
 
@@ -244,12 +226,12 @@ void edm_installed(edm_pager *p, uint32_t page, uint64_t now) {
     edm_move(p, page, marked ? EDM_IDLE : EDM_RESIDENT);
     clear(p, page, marked ? EDM_HELD : EDM_PENDING);
     if (p->dirty_always) set(p, page, EDM_DIRTY);
-    if (!in_lists) list(p, p->ev->insert, page);
+    if (!in_lists) edm_list(p, p->ev->insert, page);
 }
 
 void edm_fetch_failed(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     begin(p, page, now, out, EDM_EV_FETCH_FAILED, 0);
-    if (p->word[page] & EDM_PENDING) unlist(p, page);
+    if (p->word[page] & EDM_PENDING) edm_unlist(p, page);
     if (is_marker(p->word[page])) clear(p, page, EDM_HELD);
     if (p->word[page] & EDM_PREFETCHED) edm_prefetch_lost(p, page);
     edm_move(p, page, EDM_POISONED);
@@ -275,7 +257,7 @@ void edm_touched(edm_pager *p, uint32_t page, int write, uint64_t now) {
     }
     p->stats.prefetch_mark_hits += s == EDM_IDLE && (w & EDM_PREFETCHED);
     if (in_lists) edm_see_use(p, p->ev, page);
-    else list(p, p->ev->keep, page);
+    else edm_list(p, p->ev->keep, page);
     if ((write && s != EDM_RESIDENT) || p->dirty_always) set(p, page, EDM_DIRTY);
 }
 
@@ -312,12 +294,12 @@ static int reclaim(edm_pager *p, uint32_t max) {
     }
     while (p->lspt - p->leaving > low_now(p)) {
         if (evicted == max || p->out->n >= p->answer_most) return EDM_RUNNING;
-        int64_t victim = choose(p);
+        int64_t victim = edm_choose(p);
         if (victim < 0) return p->out->n ? EDM_RUNNING : EDM_FAIL; /* EDM_NONE, EDM_AGAIN */
         uint32_t page = (uint32_t)victim;
         /* In somebody's hands: passed over this time. Once round and no further: the order is as before then. */
         if (EDM_UNLIKELY(!edm_takeable(p, page))) {
-            list(p, p->ev->keep, page);
+            edm_list(p, p->ev->keep, page);
             if (++skipped >= p->listed) return p->out->n ? EDM_RUNNING : EDM_FAIL;
             continue;
         }
@@ -412,7 +394,7 @@ int edm_store_failed(edm_pager *p, uint32_t page, uint64_t now) {
         return 0;
     }
     edm_move(p, page, EDM_IDLE); /* it stays, in the stash; a later round tries again */
-    if (!(w & EDM_PENDING)) list(p, p->ev->keep, page);
+    if (!(w & EDM_PENDING)) edm_list(p, p->ev->keep, page);
     clear(p, page, EDM_PENDING);
     return 2;
 }
@@ -426,7 +408,7 @@ void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
     if (s == EDM_FETCHING || s == EDM_LEAVING || (w & EDM_HELD) || edm_cleaning(w)) {
         emit(p, EDM_WAIT, page, 0);
     } else if (s != EDM_NEW) {
-        if (s == EDM_RESIDENT || s == EDM_IDLE) unlist(p, page);
+        if (s == EDM_RESIDENT || s == EDM_IDLE) edm_unlist(p, page);
         if (w & EDM_PREFETCHED) edm_prefetch_lost(p, page);
         edm_move(p, page, EDM_NEW);
         p->word[page] = (uint16_t)((p->word[page] & ~(EDM_DIRTY | EDM_COPY | EDM_PENDING)) | EDM_HELD);
@@ -440,7 +422,7 @@ void edm_discard(edm_pager *p, uint32_t page, uint64_t now, edm_cmds *out) {
 static void take_out(edm_pager *p, uint32_t page, uint8_t extra) {
     uint16_t w = p->word[page];
     if (edm_takeable(p, page)) {
-        if (!(extra & EDM_F_KEEP)) unlist(p, page);
+        if (!(extra & EDM_F_KEEP)) edm_unlist(p, page);
         send_away(p, page, extra);
         if (extra & EDM_F_KEEP) set(p, page, EDM_PENDING);
     } else if (edm_in_lspt(w & EDM_STATE_MASK)) {
