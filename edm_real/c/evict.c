@@ -360,6 +360,7 @@ void *edm_lpet_main(void *region) {
     struct sched_param none = {0};
     edm_span_role(EDM_ROLE_LPET);
     prctl(PR_SET_NAME, "edm-lpet");
+    r->lpet_tid = (int)syscall(SYS_gettid);
     prctl(PR_SET_TIMERSLACK, 1000ul);
     sched_setscheduler(0, SCHED_BATCH, &none); /* a wish: it works without */
     while (!r->stop) {

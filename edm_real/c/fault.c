@@ -288,7 +288,7 @@ static int carry_out(edm_region *r, const edm_cmds *cmds, int write) {
 /* Whoever waits for the page goes on: with it, or into a signal instead of a fault that is tried again for
  * ever. A poisoned page makes the signal, until it is installed after all; where the kernel cannot do
  * that, the handler thread sends it (monitor.c), to a thread that waits still. */
-static void let_go(edm_region *r, uint32_t page, int error) {
+void edm_let_go(edm_region *r, uint32_t page, int error) {
     if (EDM_UNLIKELY(error) && !r->can_poison) return;
     if (EDM_UNLIKELY(error)) edm_uffd_poison(r->uffd, edm_at(r, page), r->page_size);
     edm_uffd_wake(r->uffd, edm_at(r, page), r->page_size);
@@ -329,7 +329,6 @@ int edm_region_fault(edm_region *r, uint32_t page, int write) {
         }
     }
     edm_span_leaves(r, page);
-    if (r->monitor) let_go(r, page, error);
     edm_hist_record(&r->latency, edm_now_ns() - begin);
     return error;
 }

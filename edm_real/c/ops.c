@@ -26,6 +26,7 @@ int edm_region_prefault(edm_region *r, uint32_t first, uint32_t n, int write) {
         edm_lock_give(&r->lock);
         if (there) continue;
         int error = edm_region_fault(r, page, write);
+        if (r->monitor) edm_let_go(r, page, error);
         if (error) return error;
     }
     return 0;

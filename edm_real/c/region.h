@@ -19,6 +19,7 @@
 #include "uffd.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -34,6 +35,7 @@ enum {
     EDM_DRAIN = 64,         /* of those beyond, so many are given back at once */
     EDM_RIDE = 16,          /* so many are worth it when pages are unmapped anyway */
     EDM_HANDLERS_MAX = 16,
+    EDM_MESSAGES = 16,      /* of faults, read at a time */
     EDM_LOG_RECS = 4096
 };
 #define EDM_IN_STORE UINT32_MAX
@@ -43,6 +45,16 @@ struct edm_stash { /* see buffers.c; (lock) but for `bytes` */
     uint32_t *warm, *cold; /* free buffers: a ring, a stack */
     uint32_t count, warm_head, warm_n, cold_n, fresh, warm_most, slack;
     int draining;
+};
+
+struct edm_near { /* see near.c; the plain handler's but for what is atomic, the near one's while it serves */
+    edm_event_t begins, ends;
+    _Atomic int itself, serves; /* its number, 0: there is none; whether it serves */
+    _Atomic int tid, core;      /* whose faults, and where it has gone for them */
+    _Atomic uint32_t steps;     /* see edm_serve() */
+    uint64_t not_before_ns;
+    pthread_t thread;
+    int runs;
 };
 
 struct edm_pipe {
@@ -83,6 +95,8 @@ struct edm_region {
     pthread_t lpet, handler[EDM_HANDLERS_MAX];
     uint32_t handlers, handlers_running;
     int stop_pipe[2];                /* wakes handler threads */
+    struct edm_near near;
+    _Atomic int lpet_tid;            /* 0: it has not run yet */
     int attached, lpet_running;
 
     edm_hook_fn hook;
@@ -159,6 +173,8 @@ static inline void edm_ring_lpet(edm_region *r) {
 
 /* fault.c: resolves one fault. 0: the program may access again; -EFAULT: the page is poisoned. */
 int edm_region_fault(edm_region *r, uint32_t page, int write);
+/* Under monitor, after it: whoever waits in a fault on the page goes on. */
+void edm_let_go(edm_region *r, uint32_t page, int error);
 int edm_allow_write(edm_region *r, uint32_t page); /* lifts the protection, edm_done(); 0 */
 
 /* Carries the PREFETCH commands among c[0..n) out, in batches. fault.c */
@@ -223,6 +239,14 @@ void edm_pipes_close(edm_region *r);
 int edm_upcall_attach(edm_region *r); /* -EMFILE: too many regions */
 void edm_upcall_detach(edm_region *r);
 int edm_monitor_start(edm_region *r);
+/* monitor.c, for near.c: serves a message; `steps` is odd while it may hold what others wait for. The core a thread of this
+ * process last ran on, or -1. */
+void edm_serve(edm_region *r, const struct uffd_msg *m, _Atomic uint32_t *steps);
+int edm_core_of(uint32_t tid);
+/* near.c: its thread. It serves this thread's faults from now on; returns (1) when it no longer does, at once (0) where it
+ * cannot. Called by the plain handler, which may then run on `home`. */
+void *edm_near_main(void *region);
+int edm_near_serves(edm_region *r, int tid, const cpu_set_t *home);
 void edm_monitor_stop(edm_region *r);
 
 /* For threads that access paged memory knowingly: while set, an access to a poisoned page
