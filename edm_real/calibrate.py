@@ -194,7 +194,7 @@ def _calibrate(
             bench.run(faults, put, store=PUT["mem:"], threads=2, evict="lpet", warm=False)
             bench.run(fresh, threads=2, **untouched)
         progress(f"{round_name}: monitor")
-        # Not apart: the handler keeps the thread on its own core, and that takes time.
+        # Not apart: the near handler takes the thread's core, and has LPET keep off it.
         bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 3)
         if len(bench.cores) > 1:
             bench.run(crowd, faults="monitor", threads=2, refs=ROUND // 3)

@@ -35,7 +35,7 @@ run() {
 }
 set +e
 failed=0
-run tests/test_store*.py tests/test_redis_failures.py tests/test_stress.py tests/test_faulty_stores.py tests/test_stopped.py "$@"
+run tests/test_store*.py tests/test_redis_failures.py tests/test_stress.py tests/test_near.py tests/test_faulty_stores.py tests/test_stopped.py "$@"
 TSAN_OPTIONS="$TSAN_OPTIONS report_signal_unsafe=0" # the hook of these tests is Python, inside of the handler
 run tests/test_races.py tests/test_races_flush.py "$@"
 if ls report.* >/dev/null 2>&1; then

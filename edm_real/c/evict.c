@@ -225,6 +225,8 @@ static uint32_t take_out(edm_region *r, edm_cmd *c, uint32_t count) {
     sort(&t, 0, t.n);
     sort(&t, t.clean, t.m);
     edm_find_places(r, t.pages, to, t.n);
+    for (uint32_t i = 0; i < t.n; i++) edm_look_up(edm_at(r, t.pages[i]));
+    for (uint32_t i = 0; i < t.m; i++) edm_look_up(edm_at(r, t.pages[t.clean + i]));
     edm_span_n(r, EDM_SPAN_SORT, t.n + t.m, mark);
     edm_out out = {.pages = t.pages, .to = to, .clean = t.pages + t.clean, .free = surplus, .n = t.n, .m = t.m, .f = surplus_n};
     out.told = r->lockstep ? NULL : told;

@@ -59,6 +59,7 @@ static struct edm_pipe *take_pipe(edm_region *r) {
 static void read_pages(edm_region *r, int fd, uint8_t *const *to, uint32_t n) {
     struct iovec run[EDM_TOLD];
     uint32_t runs = 0, at = 0;
+    for (uint32_t i = 0; i < n; i++) edm_look_up(to[i]);
     for (uint32_t i = 0; i < n; i++)
         if (i && to[i] == to[i - 1] + r->page_size) run[runs - 1].iov_len += r->page_size;
         else run[runs++] = (struct iovec){to[i], r->page_size};
