@@ -19,6 +19,7 @@ from tests.child import passes
 pytestmark = pytest.mark.uffd
 PAGES = 4096
 CORES = os.sched_getaffinity(0)
+ALLOWED = ["grep", "Cpus_allowed_list", "/proc/self/status"]
 several_cores = pytest.mark.skipif(len(CORES) < 2, reason="a single core: nobody is moved")
 
 
@@ -57,15 +58,16 @@ def test_it_serves_a_thread_that_faults_alone() -> None:
 def test_threads_and_children_may_run_anywhere(beside: int) -> None:
     """Whatever the handlers do with the faulting thread's core, what it starts does not inherit."""
     seen: list[set[int]] = []
+    children = {subprocess.run(ALLOWED, capture_output=True, check=True).stdout}
     stop = False
 
-    def fault_too() -> None:
+    def fault_too(words: Any) -> None:
         while not stop:
             touches(words, 16)
 
     with Region(PAGES, local="25%", faults="monitor") as r:
         words = r.array(np.int64, (PAGES, 512))
-        others = [threading.Thread(target=fault_too) for _ in range(beside)]
+        others = [threading.Thread(target=fault_too, args=(words,)) for _ in range(beside)]
         for other in others:
             other.start()
         for i in range(150):
@@ -75,11 +77,15 @@ def test_threads_and_children_may_run_anywhere(beside: int) -> None:
             new = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0)))
             new.start()
             new.join()
+            if i % 10 == 0:
+                touches(words, 40, first=40 * i + 1000)
+                children.add(subprocess.run(ALLOWED, capture_output=True, check=True).stdout)
         stop = True
         for other in others:
             other.join()
         del words
     assert [s for s in seen if s != CORES] == []
+    assert len(children) == 1
 
 
 @several_cores
@@ -143,8 +149,8 @@ def test_one_that_is_held_up_becomes_an_ordinary_thread() -> None:
                 self.who = threading.get_native_id()
             super()._at(ctx, point, page)
     def number(name):
-        of = {int(t): open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task")}
-        return next(t for t, comm in of.items() if comm.strip() == name)
+        tasks = map(int, os.listdir("/proc/self/task"))
+        return next(t for t in tasks if open(f"/proc/self/task/{t}/comm").read().strip() == name)
     def write_all(pages):
         for page in pages:
             stage.write(page, 7)
