@@ -31,6 +31,7 @@ from edm_real.calibrate_bench import (
 from edm_real.span_sets import ASLEEP_MOST_NS, STEP_PREEMPTED_NS, Spans, batches
 from edm_real.steady import Steady
 from edm_workload.calibration import (
+    ALONE,
     FAULT_KINDS,
     FRESH_KINDS,
     NEAR_KINDS,
@@ -228,7 +229,7 @@ def _calibrate(
     # On a single core LPET's wait for it is the slice, and modelled.
     by_kind["wake"] = {"nobody": asleep.once("wake", ASLEEP_NS) or [[1.0, ASLEEP_NS]]}
     late = asleep.once("late") or [[1.0, ASLEEP_NS]]
-    handled = [(way, monitor if way == "here" else crowd) for way in WAYS_TO_HANDLER]
+    handled = [(ALONE, "here", monitor), *((way, way, crowd) for way in WAYS_TO_HANDLER)]
     think = bench.think_ns()
     by_way = {
         "placed": {kind: (put if kind == "stored" else steps).step(kind) for kind in STEP_KINDS},
@@ -272,7 +273,7 @@ def _calibrate(
         write_interrupt_ns=round(write_interrupt_ns, 1),
         stores=found_stores,
         monitor={
-            kind: {w: ways for w, s in handled if (ways := s.way(kind, w))}
+            kind: {name: ways for name, w, s in handled if (ways := s.way(kind, w))}
             for kind in ("arrive", "return")
         },
         metadata=metadata,

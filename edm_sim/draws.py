@@ -17,6 +17,7 @@ from edm_sim.costs import Costs
 from edm_sim.distributions import BLOCK, sampler, stream
 from edm_sim.distributions import Strata as StrataDistribution
 from edm_workload.calibration import (
+    ALONE,
     BESIDE,
     WAYS_TO_HANDLER,
     WRITTEN,
@@ -30,7 +31,7 @@ from edm_workload.calibration import (
 
 Draw = Callable[[], int]
 FLUSH, FAULTER, LPET, NOBODY = range(len(BESIDE))
-HERE, HERE_NEXT, AWAY, AWAY_NEXT = range(len(WAYS_TO_HANDLER))
+HERE, HERE_NEXT, AWAY, AWAY_NEXT, BY_NEAR = range(len(WAYS_TO_HANDLER) + 1)
 NEAR = len(BESIDE)
 
 # Where one was not seen beside something, what comes closest.
@@ -96,12 +97,12 @@ class Sampler:
         return self.strata(by[seen], name, seen == "faulter", of)
 
     def to_handler(self, ways: Mapping[str, Strata], kind: str) -> list[Draw]:
-        """arrive or return, by HERE to AWAY_NEXT; one that was not seen as one that was."""
+        """arrive or return, by HERE to BY_NEAR; one that was not seen as one that was."""
         found = []
-        for way in WAYS_TO_HANDLER:
+        for way in (*WAYS_TO_HANDLER, ALONE):
             known = way if way in ways else way.removesuffix("_next")
-            known = known if known in ways else "here"
-            found.append(self.strata(ways[known], f"{kind} {way}", crowded=known != "here"))
+            known = known if known in ways else "here" if "here" in ways else ALONE
+            found.append(self.strata(ways[known], f"{kind} {way}", crowded=known != ALONE))
         return found
 
     def batch(self, steps: Steps, name: str, of: float = 1.0) -> Callable[[int], int]:
@@ -183,7 +184,7 @@ class Machine:
 
     there, zero, install and rescue twice: of a fault that reads, and of one that writes.
     there, back: touch to the first line that is ours, and from the last one on; in monitor mode by
-    the way to the handler instead (HERE to AWAY_NEXT). lock: taking the
+    the way to the handler instead (HERE to BY_NEAR). lock: taking the
     pager's lock, with the wait for LPET. decide: its verdict, under the lock. zero, install,
     rescue, allow_write: and telling the pager. ring: waking LPET where it sleeps; tap: ringing
     while it naps. late: until it runs. woken: until

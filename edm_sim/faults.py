@@ -13,7 +13,7 @@ import simpy
 from edm_policy._core import lib
 
 from edm_sim.dms import StoreError
-from edm_sim.draws import AWAY, HERE, HERE_NEXT, NEAR
+from edm_sim.draws import AWAY, BY_NEAR, HERE, HERE_NEXT, NEAR
 from edm_sim.queueing import Server
 from edm_sim.reclaim import Steps
 from edm_sim.references import Share
@@ -37,6 +37,8 @@ class Faults(Sharing):
     _handlers_free: int
     _handler_near: Share | None
     _handler_stays: int
+    _served_last: Share | None
+    _served_alone: int
     _handler_queue: deque[simpy.Event]
 
     def handle(self, share: Share, j: int, page: int, write: int) -> Steps:
@@ -56,8 +58,12 @@ class Faults(Sharing):
             self._handler_near, self._handler_stays = share, lib.EDM_FOLLOW
         elif self._handler_near:
             self._handler_stays -= 1
+        self._served_alone = self._served_alone + 1 if share is self._served_last else 0
+        self._served_last = share
         if share is not self._handler_near:
             share.way += AWAY
+        elif self._served_alone >= lib.EDM_ALONE:
+            share.way = BY_NEAR
         there_ns = self.draw.there[write][share.way]()
         if self._spinning:
             there_ns = self.costs.monitor_busy_ns

@@ -92,6 +92,8 @@ class Instance(Faults):
         # A single handler thread goes to the core of who faults, and looks again now and then.
         self._handler_near: Share | None = None
         self._handler_stays = 0 if handlers == 1 else 1
+        self._served_last: Share | None = None
+        self._served_alone = 0
         self._handler_queue: deque[simpy.Event] = deque()
         self._limit = config.limit
         self._brought, self._brought_at = 0, array("q", bytes(8 * config.pages))

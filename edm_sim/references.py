@@ -133,7 +133,7 @@ class Share:
         self.core = Thread()
         self.last = -2  # the page it faulted on last
         self.near = 0  # draws.NEAR if its fault is on the page after that
-        self.way = 0  # to the handler, of its last fault: draws.HERE to AWAY_NEXT
+        self.way = 0  # to the handler, of its last fault: draws.HERE to BY_NEAR
         self.interrupted_ns = 0  # that core, for TLB flushes: what has not cost the thread yet
         self.interrupted_at = 0  # the last time
 

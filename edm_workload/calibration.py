@@ -33,8 +33,8 @@ edm_real measures it (`python -m edm_real calibrate`), edm_sim draws from it. On
     ring                  ringing for it while it naps: strata (while it sleeps: faults, wake)
     interrupt             what a TLB flush costs each core that runs the program: strata
     write_interrupt_ns    the same where another thread had a page's write-protection lifted
-    monitor               arrive and return of a handler thread: kind -> which way (WAYS_TO_HANDLER)
-                          -> strata
+    monitor               arrive and return of a handler thread: kind -> which way (WAYS_TO_HANDLER,
+                          ALONE) -> strata
     stores                scheme -> get, near (of a page, as in faults), put, new (batches, as in
                           steps)
 
@@ -59,7 +59,7 @@ from numpy.typing import NDArray
 from edm_policy.errors import EdmError
 from edm_workload.files import whole
 
-SCHEMA = 8
+SCHEMA = 9
 BESIDE = ("flush", "faulter", "lpet", "nobody")
 """What may go on beside a component, the first that holds; see edm_real/c/spans.h."""
 
@@ -88,6 +88,9 @@ SCALED = ("get", "arrive", "check", "install", "conclude", *_WRITTEN[::2], "read
 WAYS_TO_HANDLER = ("here", "here_next", "away", "away_next")
 """Whether the handler has gone to the core of who faults, and whether it comes from another fault:
 then from its end on. As in edm_real/c/spans.h."""
+
+ALONE = "alone"
+"""Of a thread that faults alone, whom the near handler serves (edm_real/c/near.c)."""
 
 WAYS = ("placed", "put")
 """Where a page's bytes go: straight to the store's memory, or to a buffer and through its put."""

@@ -17,6 +17,7 @@ enum {
     EDM_SPINS = 2000,        /* rounds that who waits for a page or for room spins before it sleeps */
     EDM_SPIN_NS = 150000,    /* a network's delay that is shorter is spun for, on the core */
     EDM_FOLLOW = 64,         /* reads of messages after which a single handler goes to the core of who faults then */
+    EDM_ALONE = 32,          /* messages of one thread in a row: it faults alone, and the near handler serves it */
     EDM_BUCKETS = 64,        /* events that who waits for a page waits on: page * EDM_SCATTER (32 bits) / 2^32 of them */
 };
 #define EDM_SCATTER 2654435761 /* Knuth's multiplicative hashing */

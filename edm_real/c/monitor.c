@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STAT_BEFORE_CORE = 37, ALONE = 32 /* messages of one thread in a row: it faults alone */ };
+enum { STAT_BEFORE_CORE = 37 };
 
 int edm_core_of(uint32_t tid) {
     char path[48], text[512];
@@ -116,7 +116,7 @@ static void *handler_main(void *region) {
             edm_serve(r, &messages[i], &steps);
             if (kept) let_go(tid, &where);
         }
-        if (chooses && alone >= ALONE && edm_near_serves(r, last, &home)) alone = until = 0, companion.core = -1;
+        if (chooses && alone >= EDM_ALONE && edm_near_serves(r, last, &home)) alone = until = 0, companion.core = -1;
     }
     return NULL;
 }

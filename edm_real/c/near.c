@@ -130,12 +130,12 @@ int edm_near_serves(edm_region *r, int tid, const cpu_set_t *home) {
         if (!gets_on(r, &progress)) {
             n->serves = 0;
             n->not_before_ns = edm_now_ns() + REST_NS;
-            be(n->itself, SCHED_OTHER);
         }
         if (progress.quiet == QUIET_LOOKS) n->serves = 0;
         core = n->core;
         if (core >= 0 && core != elsewhere.core) keep_off(&elsewhere, core);
     }
+    be(n->itself, SCHED_OTHER);
     keep_off(&elsewhere, -1);
     return 1;
 }
