@@ -14,7 +14,7 @@ from typing import Any
 
 from edm_policy.errors import UsageError
 from edm_workload import Experiment
-from edm_workload.calibration import SAME, Calibration, Speed, load, mean_of, usual
+from edm_workload.calibration import ALONE, SAME, Calibration, Speed, load, mean_of, usual
 from edm_workload.units import refuse_unknown
 
 
@@ -97,8 +97,11 @@ class Costs:
             "spin_ns": calibration.spin_ns,
         }
         if calibration.monitor:
-            means["monitor_ns"] = mean_of(calibration.monitor["arrive"]["here"])
-            means["monitor_return_ns"] = mean_of(calibration.monitor["return"]["here"])
+            for name, ways in (
+                ("monitor_ns", calibration.monitor["arrive"]),
+                ("monitor_return_ns", calibration.monitor["return"]),
+            ):
+                means[name] = mean_of(ways[ALONE if ALONE in ways else "here"])
         whole = {name: round(ns * speed.alone) for name, ns in means.items()}
         # What threads cost one another is in what was measured beside them.
         return replace(cls(), **whole, tlb_ns=0, calibration=calibration, speed=speed)

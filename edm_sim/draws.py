@@ -217,7 +217,8 @@ class Machine:
             self.there, self.back = twice(constant(there)), beside_all(constant(back))
             if monitor:
                 to_next = constant(costs.monitor_busy_ns)
-                self.there = ([constant(there), to_next] * 2,) * 2
+                self.there = ([constant(there), to_next] * 2 + [constant(there)],) * 2
+                self.back = [constant(back)] * (BY_NEAR + 1)
             self.lock = beside_all(constant(0))
             self.decide = beside_all(constant(costs.decide_ns))
             self.zero = twice(constant(costs.zero_ns))
