@@ -196,7 +196,8 @@ def _calibrate(
             bench.run(fresh, threads=2, **untouched)
         progress(f"{round_name}: monitor")
         # Not apart: the near handler takes the thread's core, and has LPET keep off it.
-        bench.run(monitor, faults="monitor", apart=False, refs=ROUND // 3)
+        for _ in range(repeats):  # how often the plain handler steps in differs from run to run
+            bench.run(monitor, faults="monitor", apart=False)
         if len(bench.cores) > 1:
             bench.run(crowd, faults="monitor", threads=2, refs=ROUND // 3)
         bench.close()  # where its memory lies is another matter next time
