@@ -32,8 +32,8 @@ def calibration() -> Calibration:
 
 @pytest.fixture(scope="module")
 def flat(calibration: Calibration) -> Calibration:
-    """However much memory there is, everything takes what was measured."""
-    return replace(calibration, scales={})
+    """However much memory there is, and before any eviction too, all takes what was measured."""
+    return replace(calibration, scales={}, fresh={})
 
 
 def test_strata_keep_the_mean_and_the_tail() -> None:
